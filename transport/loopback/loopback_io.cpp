@@ -69,6 +69,8 @@ public:
         auto to = loopback_network::twin_at(address);
         if (!to)
             return make_error(errc::dial_failed, text_of(to.error()));
+        if (!network->connect(number, id, *to)) // it will never come back: addresses are used once
+            return make_error(errc::dial_failed, "nobody listens at this loopback address");
         return std::unique_ptr<wire_connection>{
             std::make_unique<loopback_connection>(*this, id, peer, *to)};
     }
@@ -113,7 +115,6 @@ loopback_connection::loopback_connection(loopback_wire& below, endpoint_id id, i
                                          std::uint64_t to)
     : below_(below), id_(id), peer_(peer), to_(to) {
     below_.connections.emplace(id, this);
-    below_.network->connect(below_.number, id, to);
 }
 
 loopback_connection::~loopback_connection() {

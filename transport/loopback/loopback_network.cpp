@@ -42,16 +42,13 @@ void loopback_network::detach(std::uint64_t twin) {
         push(from, wire_event{wire_event::kind::broken, id});
 }
 
-void loopback_network::connect(std::uint64_t from, endpoint_id id, std::uint64_t to) {
-    {
-        std::lock_guard guard{mutex_};
-        if (auto found = twins_.find(to); found != twins_.end()) {
-            found->second.connected.emplace(from, id);
-            return;
-        }
-    }
-    push(from, wire_event{wire_event::kind::broken, id, 0,
-                          make_error(errc::link_lost, "nobody listens at this loopback address")});
+bool loopback_network::connect(std::uint64_t from, endpoint_id id, std::uint64_t to) {
+    std::lock_guard guard{mutex_};
+    const auto found = twins_.find(to);
+    if (found == twins_.end())
+        return false;
+    found->second.connected.emplace(from, id);
+    return true;
 }
 
 void loopback_network::disconnect(std::uint64_t from, endpoint_id id, std::uint64_t to) {

@@ -54,8 +54,8 @@ public:
     /// Forgets a twin. Connections to it break.
     void detach(std::uint64_t twin);
 
-    /// A connection to a twin that is not there breaks.
-    void connect(std::uint64_t from, endpoint_id, std::uint64_t to);
+    /// False: nobody is there.
+    bool connect(std::uint64_t from, endpoint_id, std::uint64_t to);
     void disconnect(std::uint64_t from, endpoint_id, std::uint64_t to);
 
     /// Nothing happens if the twin is not there.

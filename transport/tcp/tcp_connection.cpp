@@ -114,12 +114,14 @@ void tcp_connection::dial_next_host() {
         return;
     }
     if (!ended_ && !frame_channel_ && candidates_.empty())
-        lose(make_error(errc::link_lost, "nobody answers{}", obstacles_));
+        lose(make_error(nobody_listens_ ? errc::dial_failed : errc::link_lost, "nobody answers{}",
+                        obstacles_));
 }
 
 /// This dial has failed: others go on, or the next one begins.
 void tcp_connection::refuse(std::uint64_t dialled, const caf::error& why) {
     obstacles_ += "; " + text_of(why);
+    nobody_listens_ = nobody_listens_ && code_of(why) == errc::dial_failed;
     if (auto found = candidates_.extract(dialled))
         with_.retire(std::move(found.mapped().channel));
     if (favourite_ == dialled) {
@@ -439,9 +441,11 @@ void tcp_connection::close(bool force) {
 void tcp_connection::lose(caf::error why) {
     if (ended_)
         return;
-    with_.events.push_back(
-        {wire_event::kind::broken, id_, 0,
-         make_error(errc::link_lost, "link to incarnation {}: {}", peer_, text_of(why))});
+    // Where nobody listens nobody will: an address is that of one process.
+    const auto unreachable = !frame_channel_ && code_of(why) == errc::dial_failed;
+    with_.events.push_back({wire_event::kind::broken, id_, 0,
+                            make_error(unreachable ? errc::dial_failed : errc::link_lost,
+                                       "link to incarnation {}: {}", peer_, text_of(why))});
     end(true);
 }
 

@@ -140,6 +140,8 @@ private:
     /// What the others write: nothing.
     tcp_outbox nothing_;
     std::string obstacles_;
+    /// At none of the hosts so far anybody listens.
+    bool nobody_listens_ = true;
 
     tcp_outbox frames_;
     std::unique_ptr<tcp_channel> frame_channel_;

@@ -69,6 +69,11 @@ caf::expected<unique_fd> bound_to(const std::string& host, bool both_families) {
     return fd;
 }
 
+caf::error connect_error(int number) {
+    return system_error(number == ECONNREFUSED ? errc::dial_failed : errc::link_lost, "connect",
+                        number);
+}
+
 } // namespace
 
 caf::expected<unique_fd> tcp_listen(const std::string& host) {
@@ -100,7 +105,7 @@ caf::expected<unique_fd> tcp_dial(const std::string& host, std::uint16_t port) {
         return system_error(errc::link_lost, "socket");
     if (made_to_fail("connect")
         || (::connect(fd.get(), where->get(), where->length) != 0 && errno != EINPROGRESS))
-        return system_error(errc::link_lost, "connect");
+        return connect_error(errno);
     return fd;
 }
 
@@ -109,7 +114,7 @@ caf::error connect_result(int fd) {
     socklen_t length = sizeof problem;
     if (::getsockopt(fd, SOL_SOCKET, SO_ERROR, &problem, &length) != 0)
         problem = errno;
-    return problem == 0 ? caf::error{} : system_error(errc::link_lost, "connect", problem);
+    return problem == 0 ? caf::error{} : connect_error(problem);
 }
 
 std::string peer_name(int fd) {

@@ -18,10 +18,11 @@ caf::expected<unique_fd> tcp_listen(const std::string& host);
 /// 0: it has none.
 std::uint16_t port_of(int fd);
 
-/// Begins to connect; writable when that has ended (connect_result). link_lost: refused at once.
+/// Begins to connect; writable when that has ended (connect_result). Errors as those of that.
 caf::expected<unique_fd> tcp_dial(const std::string& host, std::uint16_t port);
 
-/// How a connect has ended: link_lost with the reason when it failed.
+/// How a connect has ended: dial_failed when nobody listens there, link_lost with the reason when
+/// it failed otherwise.
 caf::error connect_result(int fd);
 
 /// "192.0.2.1 port 4711": the other side of a connection, or "?".

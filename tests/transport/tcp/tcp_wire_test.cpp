@@ -104,6 +104,26 @@ TEST_CASE("tcp wire: of a peer's hosts the one that is right is found, whatever 
     pair.check_nothing_more();
 }
 
+TEST_CASE(
+    "tcp wire: where nobody listens a dial has failed for good; where one host says no it has "
+    "not") {
+    fabric_pair<tcp_kit> pair;
+    auto address = parse_address(pair.address_of(pair.target));
+    REQUIRE(address);
+    const auto right = address->hosts.front();
+    address->secret[3] ^= 1;
+    const auto failure = [&](std::vector<std::string> hosts) {
+        address->hosts = std::move(hosts);
+        auto opened = pair.probe.ask<endpoint_opened>(
+            pair.writer,
+            open_endpoint{pair.target_id, pack_address(*address), {}, pair.probe.sink()});
+        REQUIRE(opened);
+        return code_of(pair.probe.next<endpoint_failed>().reason);
+    };
+    CHECK(failure({"127.0.0.2", "127.0.0.3"}) == errc::dial_failed);
+    CHECK(failure({"127.0.0.2", right}) == errc::link_lost);
+}
+
 TEST_CASE("tcp wire: a rank that is reached by an old address, or by a wrong secret, refuses by "
           "name, and the dialler hears why") {
     fabric_pair<tcp_kit> pair;
