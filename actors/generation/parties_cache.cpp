@@ -12,11 +12,11 @@ namespace kvferry {
 const caf::expected<transfer_parties_ptr>&
 parties_cache::of(const std::string& context_endpoint, const parties_wanted& wanted,
                   const std::vector<rank_info>& own, const std::vector<rank_info>& context) {
-    auto [found, fresh] =
-        known_.try_emplace(std::pair{context_endpoint, wanted}, transfer_parties_ptr{});
-    auto& result = found->second;
-    if (!fresh)
-        return result;
+    auto& of_context = known_[context_endpoint];
+    for (const auto& [kind, known] : of_context)
+        if (kind == wanted)
+            return known;
+    auto& result = of_context.emplace_back(wanted, transfer_parties_ptr{}).second;
     auto parties =
         parties_of(self_, own, context, wanted.context_dp_rank, wanted.aux, wanted.allowed);
     if (!parties) {
@@ -33,10 +33,9 @@ parties_cache::of(const std::string& context_endpoint, const parties_wanted& wan
 
 void parties_cache::forget(const std::string& endpoint) {
     if (endpoint == own_endpoint_)
-        return known_.clear();
-    auto first = known_.lower_bound({endpoint, {}});
-    while (first != known_.end() && first->first.first == endpoint)
-        first = known_.erase(first);
+        known_.clear();
+    else
+        known_.erase(endpoint);
 }
 
 } // namespace kvferry

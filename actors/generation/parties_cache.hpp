@@ -6,9 +6,9 @@
 #include "actors/decisions/receiving/transfer_parties.hpp"
 #include "messages/values/rank_info.hpp"
 
-#include <map>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -32,7 +32,10 @@ public:
 private:
     rank_info self_;
     std::string own_endpoint_;
-    std::map<std::pair<std::string, parties_wanted>, caf::expected<transfer_parties_ptr>> known_;
+    /// By endpoint; an instance is asked for a few kinds of requests at most.
+    std::unordered_map<std::string,
+                       std::vector<std::pair<parties_wanted, caf::expected<transfer_parties_ptr>>>>
+        known_;
 };
 
 } // namespace kvferry
