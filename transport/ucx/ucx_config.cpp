@@ -27,6 +27,16 @@ void set(ucp_config_t* config, const char* variable, const char* key, const char
         logger().warn("ucx_io: {} = {}: {}", variable, value, ucs_status_string(status));
 }
 
+/// A setting of UCX's TCP, whose key names the transport from 1.17 on. UCX takes any key, and tells
+/// only in its log that none of its parts knows it.
+void set_tcp(ucp_config_t* config, const std::string& key, const char* value) {
+    unsigned major = 0, minor = 0, release = 0;
+    ucp_get_version(&major, &minor, &release);
+    const auto named = "TCP_" + key;
+    const auto& known = major > 1 || minor >= 17 ? named : key;
+    set(config, ("UCX_" + named).c_str(), known.c_str(), value);
+}
+
 /// What UCX takes of /dev/shm for each worker.
 constexpr std::uint64_t shared_memory_of_a_worker = std::uint64_t{4300} << 10;
 
@@ -65,16 +75,19 @@ caf::expected<ucx_config_handle> make_ucx_config(const std::string& net_devices,
     set(config, "UCX_TLS", "TLS", tcp ? "^sm" : "^sm,tcp");
     if (!net_devices.empty())
         set(config, "UCX_NET_DEVICES", "NET_DEVICES", net_devices.c_str());
+    const auto has_tcp = tcp || std::getenv("UCX_TLS") != nullptr;
     // UCX's TCP connects on the thread that sends first, which is the loop's: a machine that
     // answers no SYN would stop everything of this rank for two minutes.
-    set(config, "UCX_TCP_CONN_NB", "CONN_NB", "y");
+    if (has_tcp)
+        set_tcp(config, "CONN_NB", "y");
     // Works around a crash in UCX 1.13: when a peer dies in the middle of a message that is sent
     // over TCP without a copy, in several parts, UCX ends the same request twice and aborts the
     // process (measured: transport/MEASURED.md). Here UCX copies each part, in parts of the length
     // that it would not copy; no cost could be measured.
     if (!rma) {
         set(config, "UCX_ZCOPY_THRESH", "ZCOPY_THRESH", "inf");
-        set(config, "UCX_TCP_TX_SEG_SIZE", "TX_SEG_SIZE", "64k");
+        if (has_tcp)
+            set_tcp(config, "TX_SEG_SIZE", "64k");
     }
     return result;
 }
