@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <string>
+#include <string_view>
 #include <sys/statvfs.h>
 
 namespace kvferry {
@@ -27,14 +28,12 @@ void set(ucp_config_t* config, const char* variable, const char* key, const char
         logger().warn("ucx_io: {} = {}: {}", variable, value, ucs_status_string(status));
 }
 
-/// A setting of UCX's TCP, whose key names the transport from 1.17 on. UCX takes any key, and tells
-/// only in its log that none of its parts knows it.
-void set_tcp(ucp_config_t* config, const std::string& key, const char* value) {
+/// The key of a setting of UCX's TCP: its name with the transport's from 1.17 on, before without
+/// it. UCX takes any key, and tells only in its log that none of its parts knows it.
+const char* tcp_key(const char* name) {
     unsigned major = 0, minor = 0, release = 0;
     ucp_get_version(&major, &minor, &release);
-    const auto named = "TCP_" + key;
-    const auto& known = major > 1 || minor >= 17 ? named : key;
-    set(config, ("UCX_" + named).c_str(), known.c_str(), value);
+    return major > 1 || minor >= 17 ? name : name + std::string_view{"TCP_"}.size();
 }
 
 /// What UCX takes of /dev/shm for each worker.
@@ -79,7 +78,7 @@ caf::expected<ucx_config_handle> make_ucx_config(const std::string& net_devices,
     // UCX's TCP connects on the thread that sends first, which is the loop's: a machine that
     // answers no SYN would stop everything of this rank for two minutes.
     if (has_tcp)
-        set_tcp(config, "CONN_NB", "y");
+        set(config, "UCX_TCP_CONN_NB", tcp_key("TCP_CONN_NB"), "y");
     // Works around a crash in UCX 1.13: when a peer dies in the middle of a message that is sent
     // over TCP without a copy, in several parts, UCX ends the same request twice and aborts the
     // process (measured: transport/MEASURED.md). Here UCX copies each part, in parts of the length
@@ -87,7 +86,7 @@ caf::expected<ucx_config_handle> make_ucx_config(const std::string& net_devices,
     if (!rma) {
         set(config, "UCX_ZCOPY_THRESH", "ZCOPY_THRESH", "inf");
         if (has_tcp)
-            set_tcp(config, "TX_SEG_SIZE", "64k");
+            set(config, "UCX_TCP_TX_SEG_SIZE", tcp_key("TCP_TX_SEG_SIZE"), "64k");
     }
     return result;
 }
