@@ -98,6 +98,9 @@ TEST_CASE("worker metrics: a transfer is counted on both sides, and nothing is o
         CHECK(receives.outcome().get().state == session_state::kv_transferred);
         receives.released().wait();
         sends.released().wait();
+        // A rank's books come right behind what its host hears, and before what the host asks next.
+        for (auto* side : {&context, &generation})
+            REQUIRE(side->ranks()[0].transfers.statistics());
         const auto text = http_get(endpoint, "/metrics").body;
         INFO(text);
         // 4 blocks of 2 layers, K and V, 2 heads of 16 elements of 2 bytes, 8 tokens
