@@ -43,9 +43,6 @@ struct test_config : caf::actor_system_config {
 } // namespace
 
 struct arena::parts {
-    /// CAF looks for a setting of its own with every actor, and sooner sees that there is none.
-    parts() { config.content.container().erase("caf"); }
-
     test_config config;
     caf::actor_system system{config};
 };
