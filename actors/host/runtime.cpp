@@ -64,9 +64,6 @@ struct runtime::parts final : ends_with_process {
                 return problem;
             system = std::make_unique<caf::actor_system>(*config);
             let_go_of_logger();
-            // They were read as the system was made. One that is not there CAF looks for with every
-            // actor that is spawned, and sooner sees that where there are none.
-            config->content.container().erase("caf");
         }
         return system.get();
     }
