@@ -3,6 +3,7 @@
 // a survivor ends by its deadline and is released once the fault is over, and what succeeded is
 // right.
 #include "tests/processes/end_to_end.hpp"
+#include "transport/ucx/ucx_resources.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -41,14 +42,16 @@ class chaos {
 public:
     explicit chaos(std::uint64_t seed, const std::string& route)
         : context_({"context", 2, 1, small_model, 64, flags_of(route)}),
-          generation_({"generation", 1, 2, small_model, 64, flags_of(route)}), random_(seed) {}
+          generation_({"generation", 1, 2, small_model, 64, flags_of(route)}), random_(seed),
+          cuts_(route != "direct, ucx" || known_trouble(ucx_version()).empty()) {}
 
     void round(std::uint64_t rid) {
         if (std::exchange(fresh_, false))
             meet(1'000'000 + rid);
         const auto blocks = 1 + static_cast<unsigned>(draw(60));
         const request x{rid, some_slots(blocks), some_slots(blocks), blocks * 16, draw(2) == 1};
-        const auto what = static_cast<fault>(draw(6));
+        const auto drawn = static_cast<fault>(draw(6));
+        const auto what = drawn == fault::cut && !cuts_ ? fault::cancel : drawn;
         auto& hit_instance = draw(2) == 0 ? context_ : generation_;
         const std::size_t hit = what == fault::kill_rank ? 1 : draw(2);
         INFO("rid " << rid << ", fault " << static_cast<int>(what) << " hits "
@@ -237,6 +240,9 @@ private:
     instance_processes context_;
     instance_processes generation_;
     std::mt19937_64 random_;
+    /// UCX 1.13 ends a process whose connection breaks while another one is being set up
+    /// (transport/MEASURED.md); cancels take the place of cuts there.
+    bool cuts_;
     /// New ranks have started and have no links yet.
     bool fresh_ = true;
     std::vector<json> succeeded_;
