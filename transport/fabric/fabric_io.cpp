@@ -28,7 +28,7 @@ caf::error stopping() {
 
 fabric_state::fabric_state(pointer self, fabric_dependencies with, std::unique_ptr<wire> below)
     : self_(self), inbound_(puts_remembered_max, with.bounds.staging_piece_bytes_max),
-      with_(std::move(with)), wire_(std::move(below)), puts_(with_.bounds.puts_in_flight_max),
+      with_(std::move(with)), wire_(std::move(below)), address_(wire_->address()), puts_(with_.bounds.puts_in_flight_max),
       service_(
           self, inbound_.staging(),
           [this](put_key put) {
@@ -93,7 +93,7 @@ caf::result<void> fabric_state::on_unregister_region(const unregister_region& me
 }
 
 caf::result<fabric_description> fabric_state::on_describe_fabric(const describe_fabric&) {
-    return fabric_description{wire_->address(), wire_->transports(), wire_->by_message()};
+    return fabric_description{address_, wire_->transports(), wire_->by_message()};
 }
 
 // -- who may write ------------------------------------------------------------------------------

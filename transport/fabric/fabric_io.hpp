@@ -170,7 +170,7 @@ private:
     void carry_out(const post_bundle&);
     void carry_out(post_references&);
     void carry_out(const ask_for_credit&);
-    void carry_out(const post_end&);
+    void carry_out(post_end&);
     void carry_out(put_over&);
     void on_credit(const credit_head&, const std::string& text);
     void serve_inbound();
@@ -200,9 +200,11 @@ private:
 
     fabric_dependencies with_;
     std::unique_ptr<wire> wire_;
+    /// Of the wire: with each end of a put.
+    byte_buffer address_;
     link_table<link> links_;
     outbound_puts puts_;
-    std::map<transfer_id, completion_actor> put_owners_;
+    recycled_map<transfer_id, completion_actor> put_owners_;
     std::set<region_id> regions_;
     staging_service<std::remove_pointer_t<pointer>> service_;
     quiet_waits<answer> waits_;

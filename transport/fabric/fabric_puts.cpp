@@ -172,10 +172,10 @@ void fabric_state::carry_out(const ask_for_credit& question) {
                                .bytes = question.wanted.bytes,
                                .source_region = question.source_region,
                                .attempt = question.attempt.value};
-    x.connection->send(fabric_message::credit_ask, bytes_of(head), wire_->address(), 0);
+    x.connection->send(fabric_message::credit_ask, bytes_of(head), address_, 0);
 }
 
-void fabric_state::carry_out(const post_end& end) {
+void fabric_state::carry_out(post_end& end) {
     auto& x = *links_.find(end.over);
     if (end.by_rma)
         return x.connection->flush(end.put);
@@ -185,13 +185,12 @@ void fabric_state::carry_out(const post_end& end) {
                               .pieces = end.pieces,
                               .region = key.region,
                               .secret = key.secret};
-    auto address = wire_->address();
     if (end.report.empty())
         return x.connection->way_of(end.urgency)
-            .send(fabric_message::write_end, bytes_of(head), std::move(address), 0);
+            .send(fabric_message::write_end, bytes_of(head), address_, 0);
     const reported_end_head reported{head, end.report.size()};
-    auto payload = end.report;
-    payload.insert(payload.end(), address.begin(), address.end());
+    auto payload = std::move(end.report);
+    payload.insert(payload.end(), address_.begin(), address_.end());
     x.connection->way_of(end.urgency)
         .send(fabric_message::reported_end, bytes_of(reported), std::move(payload), 0);
 }
@@ -212,7 +211,7 @@ void fabric_state::on_credit(const credit_head& credit, const std::string& text)
     // The put ended before its question arrived: give the credit back.
     const write_end_head end{.sender = with_.self.value, .put = credit.put};
     if (auto* x = links_.find_open(incarnation{credit.sender}))
-        x->connection->send(fabric_message::write_end, bytes_of(end), wire_->address(), 0);
+        x->connection->send(fabric_message::write_end, bytes_of(end), address_, 0);
 }
 
 // -- puts of peers ------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ void outbound_puts::fail(endpoint_id id, caf::error reason) {
     x.turns = {};
     x.holder.reset();
     posting_.erase(id);
-    for (auto number : std::set{x.puts})
+    for (auto number : decltype(x.puts){x.puts})
         advance(number);
 }
 
@@ -283,7 +283,7 @@ void outbound_puts::cancel(transfer_id id, caf::error why) {
 }
 
 void outbound_puts::cancel_all(const caf::error& why) {
-    for (const auto& [id, number] : std::map{numbers_})
+    for (const auto& [id, number] : decltype(numbers_){numbers_})
         give_up(number, why);
 }
 

@@ -7,6 +7,7 @@
 
 #include "messages/errors.hpp"
 #include "messages/local/copies.hpp"
+#include "messages/local/recycled_containers.hpp"
 #include "messages/values/copy_plan.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/time.hpp"
@@ -150,7 +151,7 @@ public:
     /// Answers what is left: the fabric has ended.
     void abandon(const caf::error& why);
 
-    std::vector<effect> take_effects() { return std::exchange(effects_, {}); }
+    recycled_vector<effect> take_effects() { return std::exchange(effects_, {}); }
 
 private:
     enum class put_phase : std::uint8_t {
@@ -178,7 +179,7 @@ private:
     };
     struct link {
         incarnation peer;
-        std::set<std::uint64_t> puts = {};
+        recycled_set<std::uint64_t> puts = {};
         /// Those that post; whose turn lasts, and its bytes so far.
         fair_turns turns = {};
         std::optional<std::uint64_t> holder = {};
@@ -203,10 +204,10 @@ private:
 
     std::size_t pieces_max_;
     std::map<endpoint_id, link> links_;
-    std::set<endpoint_id> posting_;
-    std::map<std::uint64_t, put> puts_;
-    std::map<transfer_id, std::uint64_t> numbers_;
-    std::vector<effect> effects_;
+    recycled_set<endpoint_id> posting_;
+    recycled_map<std::uint64_t, put> puts_;
+    recycled_map<transfer_id, std::uint64_t> numbers_;
+    recycled_vector<effect> effects_;
     std::uint64_t last_put_ = 0;
     std::size_t parked_ = 0;
 };

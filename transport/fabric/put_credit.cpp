@@ -23,26 +23,26 @@ put_credit::put_credit(const copy_job& job,
 }
 
 std::optional<put_credit::demand> put_credit::take_demand() {
-    if (stages_.empty() || !stages_.front().needs_credit || asked_)
+    if (is_done() || !stages_[now_].needs_credit || asked_)
         return std::nullopt;
     asked_ = has_asked_ = true;
-    return stages_.front().left;
+    return stages_[now_].left;
 }
 
 std::uint64_t put_credit::room(std::uint64_t bytes_max) const {
-    if (stages_.empty() || !stages_.front().needs_credit)
+    if (is_done() || !stages_[now_].needs_credit)
         return bytes_max;
     return std::min(bytes_max, credit_);
 }
 
 void put_credit::posted(std::uint64_t bytes) {
-    auto& stage = stages_.front();
+    auto& stage = stages_[now_];
     stage.left.bytes -= bytes;
     if (stage.needs_credit)
         credit_ -= bytes;
     if (stage.left.bytes > 0)
         return;
-    stages_.pop_front();
+    ++now_;
     asked_ = by_reference_ = false;
     credit_ = 0;
 }

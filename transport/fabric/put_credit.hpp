@@ -5,10 +5,11 @@
 
 #include "messages/values/copy_plan.hpp"
 
+#include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <optional>
+#include <vector>
 
 namespace kvferry {
 
@@ -53,9 +54,13 @@ private:
         bool needs_credit = false;
     };
 
-    std::deque<stage> stages_;
+    bool is_done() const { return now_ == stages_.size(); }
+
+    std::vector<stage> stages_;
+    /// The one that is written.
+    std::size_t now_ = 0;
     std::uint64_t credit_ = 0;
-    /// Of the first stage.
+    /// Of this stage.
     bool asked_ = false;
     bool by_reference_ = false;
     bool has_asked_ = false;

@@ -4,6 +4,7 @@
 #include "transport/loop/system_call.hpp"
 
 #include <sys/eventfd.h>
+#include <thread>
 #include <utility>
 
 namespace kvferry {
@@ -26,26 +27,32 @@ errand_ptr loop_inbox::hand_in(errand_ptr what) {
 
 bool loop_inbox::hand_in(loop_turn whose) {
     thread_hops.fetch_add(1, std::memory_order_relaxed);
-    std::lock_guard guard{mutex_};
+    std::unique_lock guard{mutex_};
     if (ended_)
         return false;
     turns_.push_back(whose);
     has_mail_.store(true, std::memory_order_relaxed);
     if (asleep_)
         wakes_.fetch_add(1, std::memory_order_relaxed);
-    wake();
+    wake(std::move(guard));
     return true;
 }
 
 void loop_inbox::stop() {
-    std::lock_guard guard{mutex_};
+    std::unique_lock guard{mutex_};
     stopping_ = true;
-    wake();
+    wake(std::move(guard));
 }
 
+/// Whoever writes to it has a system call left to make.
 void loop_inbox::close() {
-    std::lock_guard guard{mutex_};
-    ended_ = true;
+    {
+        std::lock_guard guard{mutex_};
+        ended_ = true;
+        asleep_ = false;
+    }
+    while (wakers_.load(std::memory_order_acquire) > 0)
+        std::this_thread::yield();
     wake_fd_ = {};
 }
 
@@ -70,10 +77,14 @@ bool loop_inbox::woken(bool idle) {
     return ended_;
 }
 
-/// Under the lock, so that nobody writes to a descriptor that is closed.
-void loop_inbox::wake() {
-    if (std::exchange(asleep_, false))
-        ::eventfd_write(wake_fd_.get(), 1);
+/// After the lock, or the loop would wake only to wait for it.
+void loop_inbox::wake(std::unique_lock<std::mutex> guard) {
+    if (!std::exchange(asleep_, false))
+        return;
+    wakers_.fetch_add(1, std::memory_order_relaxed);
+    guard.unlock();
+    ::eventfd_write(wake_fd_.get(), 1);
+    wakers_.fetch_sub(1, std::memory_order_release);
 }
 
 } // namespace kvferry

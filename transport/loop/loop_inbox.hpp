@@ -59,7 +59,7 @@ public:
 
 private:
     loop_inbox() = default;
-    void wake();
+    void wake(std::unique_lock<std::mutex>);
 
     unique_fd wake_fd_;
     std::mutex mutex_;
@@ -68,6 +68,8 @@ private:
     bool asleep_ = false;
     bool stopping_ = false;
     bool ended_ = false;
+    /// Threads that write to wake_fd_: it stays open until they have.
+    std::atomic<int> wakers_{0};
     std::atomic<std::uint64_t> wakes_{0};
 };
 

@@ -107,8 +107,11 @@ void tcp_movers::run() {
         guard.lock();
         made_.push_back({what.whose, std::move(moved)});
         has_made_.store(true, std::memory_order_release);
-        if (std::exchange(asleep_, false))
+        if (std::exchange(asleep_, false)) { // without the lock, which the loop takes at once
+            guard.unlock();
             ::eventfd_write(wake_fd_.get(), 1);
+            guard.lock();
+        }
     }
 }
 

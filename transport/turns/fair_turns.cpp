@@ -15,14 +15,19 @@ constexpr auto highest_weight = class_weight(priority::high);
 } // namespace
 
 fair_turns::node& fair_turns::member_of(node& parent, std::uint64_t key, std::uint64_t cost) {
-    auto& found = parent.members[key];
-    if (!found) {
-        found = std::make_unique<node>();
-        found->parent = &parent;
-        found->key = key;
-        found->cost = cost;
+    const auto at = parent.members.lower_bound(key);
+    if (at != parent.members.end() && at->first == key)
+        return *at->second;
+    if (spare_.empty()) {
+        auto made = std::make_unique<node>();
+        made->begin(parent, key, cost);
+        return *parent.members.emplace_hint(at, key, std::move(made))->second;
     }
-    return *found;
+    auto again = std::move(spare_.back());
+    spare_.pop_back();
+    again.key() = key;
+    again.mapped()->begin(parent, key, cost);
+    return *parent.members.insert(at, std::move(again))->second;
 }
 
 // -- the heap of those that wait ------------------------------------------------------------------
@@ -100,8 +105,9 @@ void fair_turns::leave(node& x) {
     while (at->parent && at->parent->parent && at->members.empty()) {
         auto* parent = at->parent;
         parent->clock = std::max(parent->clock, at->mark);
-        const auto key = at->key;
-        parent->members.erase(key);
+        auto left = parent->members.extract(at->key);
+        if (spare_.size() < spare_max)
+            spare_.push_back(std::move(left));
         at = parent;
     }
 }

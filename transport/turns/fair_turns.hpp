@@ -56,6 +56,8 @@ public:
     std::size_t size(priority x) const { return counts_[index_of(x)]; }
 
 private:
+    struct node;
+    using members_by_key = std::map<std::uint64_t, std::unique_ptr<node>>;
     struct node {
         node* parent = nullptr;
         std::uint64_t key = 0;
@@ -65,18 +67,26 @@ private:
         std::uint64_t arrived = 0;
         /// Where its members are: the mark at which the last one was served, or with which it left.
         std::uint64_t clock = 0;
-        std::map<std::uint64_t, std::unique_ptr<node>> members = {};
+        members_by_key members = {};
         /// Members that have something to move: a heap by mark; of equal ones the first to arrive,
         /// or the more urgent class.
         std::vector<node*> waiting = {};
         /// Of this one in its parent's heap, while it is there.
         std::size_t index = 0;
+
+        /// As new, without members, whatever it was before.
+        void begin(node& below, std::uint64_t its_key, std::uint64_t its_cost) {
+            parent = &below;
+            key = its_key;
+            cost = its_cost;
+            mark = arrived = clock = 0;
+        }
     };
 
     node& member_of(node& parent, std::uint64_t key, std::uint64_t cost);
     void join(node&);
     static void rest(node&);
-    static void leave(node&);
+    void leave(node&);
     static const node* first_of(const node&);
 
     static bool is_before(const node& x, const node& y) {
@@ -93,6 +103,9 @@ private:
         bool rests = false;
     };
 
+    /// Of those that have left: whoever comes next needs no new memory.
+    static constexpr std::size_t spare_max = 16;
+    std::vector<members_by_key::node_type> spare_;
     std::unique_ptr<node> root_ = std::make_unique<node>();
     std::unordered_map<item, place> items_;
     std::array<std::size_t, priorities.size()> counts_{};
