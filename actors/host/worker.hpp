@@ -89,10 +89,10 @@ struct worker_options {
     /// one in common.
     wire_choice wire = wire_choice::automatic;
     /// Threads that move the bytes of puts over the tcp wire; 1: the rank's own thread does it; 0:
-    /// as many as copy.
+    /// as many as copy, and twice as many of those that encrypt.
     std::uint32_t tcp_threads = 0;
     /// Sockets of the tcp wire for the bytes of puts to one peer; 0: one for each of these threads,
-    /// at most 4.
+    /// at most 4, or 8 that encrypt.
     std::size_t bulk_sockets = 0;
     /// "host:port" where this process shows /metrics (for Prometheus), /livez and /readyz over
     /// HTTP; all its ranks share one listener. Port 0 picks a free one. Whoever reaches it can read

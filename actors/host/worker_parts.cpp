@@ -69,8 +69,13 @@ bool kill(caf::actor_system& system, const Handle& actor, std::chrono::milliseco
 
 } // namespace
 
+/// To encrypt a byte takes about as long as to move it.
 std::size_t worker::parts::tcp_threads() const {
-    return options.tcp_threads != 0 ? options.tcp_threads : copy_threads(options);
+    if (options.tcp_threads != 0)
+        return options.tcp_threads;
+    const auto threads = copy_threads(options);
+    const bool encrypt = secured && secured->needs_proof() && !options.security.plain_bulk;
+    return threads > 1 && encrypt ? 2 * threads : threads;
 }
 
 /// Counts the steps, and makes one of them fail when a test wants it to.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/loop/loop_inbox.hpp"
 
+#include "transport/loop/held_call.hpp"
 #include "transport/loop/system_call.hpp"
 
 #include <sys/eventfd.h>
@@ -83,6 +84,7 @@ void loop_inbox::wake(std::unique_lock<std::mutex> guard) {
         return;
     wakers_.fetch_add(1, std::memory_order_relaxed);
     guard.unlock();
+    wait_if_held("wake a loop");
     ::eventfd_write(wake_fd_.get(), 1);
     wakers_.fetch_sub(1, std::memory_order_release);
 }

@@ -33,9 +33,7 @@ byte_buffer prefix_of(std::uint8_t what, byte_view head, std::uint64_t payload_b
 void tcp_outbox::message::make_ready() {
     if (std::exchange(is_ready, true))
         return;
-    record_head record;
-    std::memcpy(static_cast<void*>(&record), prefix.data(), sizeof record);
-    say_sums(static_cast<fabric_message>(record.what), std::span{prefix}.subspan(sizeof record),
+    say_sums(static_cast<fabric_message>(what), std::span{prefix}.subspan(sizeof(record_head)),
              parts);
 }
 
@@ -48,7 +46,11 @@ void tcp_outbox::push(message x) {
 
 void tcp_outbox::add(std::uint8_t what, byte_view head, byte_buffer payload, std::uint64_t tag) {
     auto prefix = prefix_of(what, head, payload.size());
-    push({.prefix = std::move(prefix), .payload = std::move(payload), .parts = {}, .tag = tag});
+    push({.what = what,
+          .prefix = std::move(prefix),
+          .payload = std::move(payload),
+          .parts = {},
+          .tag = tag});
 }
 
 void tcp_outbox::add_raw(byte_buffer bytes) {
@@ -60,7 +62,8 @@ void tcp_outbox::add_from(std::uint8_t what, byte_view head, std::span<const byt
     std::uint64_t bytes = 0;
     for (const auto& part : payload)
         bytes += part.size();
-    push({.prefix = prefix_of(what, head, bytes),
+    push({.what = what,
+          .prefix = prefix_of(what, head, bytes),
           .payload = {},
           .parts = {payload.begin(), payload.end()},
           .tag = tag,
@@ -169,12 +172,9 @@ bool tcp_outbox::has_tags() const {
 }
 
 bool tcp_outbox::has_more_than(tcp_record what) const {
-    return std::any_of(messages_.begin() + static_cast<std::ptrdiff_t>(written_), messages_.end(),
-                       [what](const message& x) {
-                           record_head record;
-                           std::memcpy(static_cast<void*>(&record), x.prefix.data(), sizeof record);
-                           return record.what != static_cast<std::uint8_t>(what);
-                       });
+    return std::any_of(
+        messages_.begin() + static_cast<std::ptrdiff_t>(written_), messages_.end(),
+        [what](const message& x) { return x.what != static_cast<std::uint8_t>(what); });
 }
 
 void tcp_outbox::drop(std::vector<std::uint64_t>& tags) {

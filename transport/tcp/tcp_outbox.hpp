@@ -63,6 +63,8 @@ public:
 
 private:
     struct message {
+        /// A record's kind; none: raw bytes.
+        std::uint8_t what = raw;
         /// The record's head with the message's.
         byte_buffer prefix;
         byte_buffer payload;
@@ -73,6 +75,8 @@ private:
         bool is_ready = true;
         /// Of all its parts.
         std::uint64_t bytes = 0;
+
+        static constexpr std::uint8_t raw = 0xff;
 
         void make_ready();
         std::size_t part_count() const { return 1 + (parts.empty() ? 1 : parts.size()); }

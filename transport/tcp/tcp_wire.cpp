@@ -23,8 +23,8 @@ namespace {
 /// Of a wire that nobody has come to.
 constexpr int rounds_unlooked_max = 16;
 
-/// By default: so many threads are as fast as most networks, and each is a descriptor on both
-/// sides.
+/// By default: so many threads are as fast as most networks, twice as many where they encrypt, and
+/// each is a descriptor on both sides.
 constexpr std::size_t bulk_sockets_max = 4;
 
 /// Polls a wire for its loop.
@@ -62,8 +62,8 @@ public:
         if (context_.with.threads > 1)
             context_.movers = std::make_unique<tcp_movers>(*context_.poll, context_.with.threads);
         if (context_.with.bulk_sockets == 0)
-            context_.with.bulk_sockets =
-                std::clamp<std::size_t>(context_.with.threads, 1, bulk_sockets_max);
+            context_.with.bulk_sockets = std::clamp<std::size_t>(
+                context_.with.threads, 1, bulk_sockets_max * (context_.with.encrypts() ? 2 : 1));
         std::random_device random;
         for (auto& byte : context_.secret)
             byte = static_cast<std::uint8_t>(random());

@@ -24,8 +24,8 @@ struct tcp_options {
     std::string listen = {};
     /// IP addresses under which peers reach it, the most likely first; empty: `listen`.
     std::vector<std::string> hosts = {};
-    /// Sockets for the bytes of puts to one peer; 0: one for each of `threads`, at most
-    /// 4.
+    /// Sockets for the bytes of puts to one peer; 0: one for each of `threads`, at most 4, or 8
+    /// that encrypt.
     std::size_t bulk_sockets = 0;
     /// That make the long calls of these sockets; below 2 the loop makes them itself.
     std::size_t threads = 1;
@@ -33,6 +33,8 @@ struct tcp_options {
     security_ptr secured = security::of_this_user();
     /// Bytes of puts are not protected once their socket has proven itself: security_options.
     bool plain_bulk = false;
+
+    bool encrypts() const { return secured && secured->needs_proof() && !plain_bulk; }
 };
 
 /// On the loop's thread. system_call_failed: with the call and the address.

@@ -106,7 +106,7 @@ void fair_turns::leave(node& x) {
         auto* parent = at->parent;
         parent->clock = std::max(parent->clock, at->mark);
         auto left = parent->members.extract(at->key);
-        if (spare_.size() < spare_max)
+        if (spare_.size() < spare_max && left.mapped()->waiting.capacity() <= spare_max)
             spare_.push_back(std::move(left));
         at = parent;
     }

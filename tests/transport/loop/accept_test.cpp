@@ -1,32 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // A listener without descriptors: who waits stays in the queue, nothing spins, and it is said once.
-#include "messages/trace/log.hpp"
 #include "tests/support/caf_setup.hpp"
-#include "tests/support/contains.hpp"
+#include "tests/support/kept_log.hpp"
 #include "transport/loop/accept.hpp"
 #include "transport/loop/system_call.hpp"
 
 #include <doctest/doctest.h>
-#include <spdlog/sinks/base_sink.h>
 
-#include <atomic>
 #include <cerrno>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
 using namespace kvferry;
-using kvferry::testing::contains;
+using kvferry::testing::kept_log;
 
 namespace {
-
-struct counted_lines final : spdlog::sinks::base_sink<std::mutex> {
-    std::atomic<int> count = 0;
-    void sink_it_(const spdlog::details::log_msg& line) override {
-        if (contains(std::string{line.payload.data(), line.payload.size()}, "lets nobody in"))
-            ++count;
-    }
-    void flush_() override {}
-};
 
 struct listener {
     sockaddr_in at{};
@@ -82,8 +70,7 @@ TEST_CASE("accept: nobody waits, somebody waits, and what no descriptor is left 
 TEST_CASE(
     "accept: a door of a poll loop rests after an error, says it once for each time of need, and "
     "then lets in who has waited") {
-    const auto lines = std::make_shared<counted_lines>();
-    logger().sinks().push_back(lines);
+    const kept_log log{spdlog::level::err};
     listener at;
     const auto first = at.knock();
     const auto second = at.knock();
@@ -105,10 +92,9 @@ TEST_CASE(
                 CHECK_FALSE(round()); // the rest is over
             }
         }
-        CHECK(lines->count == expected);
+        CHECK(log.count("lets nobody in") == expected);
         CHECK(door.watched(false).fd == -1);
         CHECK(round());
     }
     CHECK_FALSE(round());
-    logger().sinks().pop_back();
 }

@@ -2,13 +2,16 @@
 // What other threads hand to a loop is heard in order, or comes back: also when the loop is gone.
 #include "messages/type_ids.hpp"
 #include "tests/support/real_system.hpp"
+#include "transport/loop/held_call.hpp"
 #include "transport/loop/io_loop.hpp"
 #include "transport/loop/loop_inbox.hpp"
 
 #include <doctest/doctest.h>
 
 #include <deque>
+#include <fcntl.h>
 #include <memory>
+#include <optional>
 #include <poll.h>
 #include <thread>
 
@@ -82,6 +85,32 @@ TEST_CASE(
     const auto back = inbox->hand_in(std::move(late));
     CHECK(back.get() == what);
     CHECK_FALSE(inbox->hand_in({nullptr, what}));
+}
+
+TEST_CASE("loop_inbox: whoever wakes a loop does not keep it waiting, and its descriptor waits for "
+          "them") {
+    const auto inbox = make_inbox();
+    REQUIRE(inbox->may_sleep());
+    std::optional<held_call> hold{"wake a loop"};
+    std::thread wakes{[&inbox] { CHECK_FALSE(inbox->hand_in(some_errand())); }};
+    while (!hold->has_somebody())
+        std::this_thread::yield();
+    std::deque<loop_turn> taken;
+    inbox->take(taken); // without waiting for that thread
+    REQUIRE(taken.size() == 1);
+    const errand_ptr owned{taken.front().what};
+    inbox->stop();
+    CHECK(inbox->woken(true));
+    const auto fd = inbox->wake_fd();
+    std::thread closes{[&inbox] { inbox->close(); }};
+    for (int looks = 0; looks < 1000; ++looks) {
+        REQUIRE(::fcntl(fd, F_GETFD) != -1);
+        std::this_thread::yield();
+    }
+    hold.reset();
+    wakes.join();
+    closes.join();
+    CHECK(inbox->wake_fd() == -1);
 }
 
 TEST_CASE("loop_inbox: whoever still holds the door of a loop that is gone gets everything back") {

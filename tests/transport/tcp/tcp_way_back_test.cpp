@@ -135,6 +135,14 @@ struct peer_by_hand {
         pair.arrivals.settle(pair.target);
         pair.arrivals.settle(pair.target);
     }
+    /// A frame of seven bytes comes back on the peer's connection, and the peer has asked whether
+    /// that is all, as it does before it closes.
+    void hear_all_of(endpoint_id back) {
+        say(back, 7);
+        CHECK(in.next_record().payload == frame(7));
+        REQUIRE(in.send_record(tcp_record::flush, byte_buffer(8)));
+        REQUIRE(in.next_record().is(tcp_record::flushed));
+    }
     byte_buffer frame(std::size_t bytes) const { return make_frame(pair.target_id, bytes); }
 
     static constexpr incarnation peer{77};
@@ -152,11 +160,7 @@ TEST_CASE(
     peer_by_hand test;
     const auto back = test.dial();
     auto out = test.door.accept();
-    test.say(back, 7);
-    CHECK(test.in.next_record().payload == test.frame(7));
-    const byte_buffer number(8);
-    REQUIRE(test.in.send_record(tcp_record::flush, number));
-    REQUIRE(test.in.next_record().is(tcp_record::flushed));
+    test.hear_all_of(back);
     test.settle();
     {
         auto held = test.pair.kit.hold(1); // so it finds both at once, in this order
@@ -173,11 +177,7 @@ TEST_CASE("tcp wire: nothing is said on a connection whose peer has asked whethe
     peer_by_hand test;
     const auto back = test.dial();
     auto out = test.door.accept();
-    test.say(back, 7);
-    CHECK(test.in.next_record().payload == test.frame(7));
-    const byte_buffer number(8);
-    REQUIRE(test.in.send_record(tcp_record::flush, number));
-    REQUIRE(test.in.next_record().is(tcp_record::flushed));
+    test.hear_all_of(back);
     test.say(back, 8);
     test.settle();
     test.in.close(); // unread, it would be lost

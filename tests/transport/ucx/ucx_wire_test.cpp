@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The UCX fabric keeps the fabric's promises over TCP loopback, and leaves nothing behind.
-#include "messages/trace/log.hpp"
-#include "tests/support/contains.hpp"
+#include "tests/support/kept_log.hpp"
 #include "tests/support/open_resources.hpp"
 #include "tests/transport/fabric/fabric_conformance.hpp"
 #include "tests/transport/fabric/fabric_ends_conformance.hpp"
@@ -10,10 +9,7 @@
 #include "tests/transport/ucx/spawn_ucx.hpp"
 #include "transport/loop/system_call.hpp"
 
-#include <spdlog/sinks/base_sink.h>
-
 #include <cerrno>
-#include <mutex>
 
 namespace kvferry::testing {
 
@@ -59,28 +55,11 @@ TEST_CASE_TEMPLATE_INVOKE(staging_turns, ucx_rma_kit);
 using namespace kvferry;
 using namespace kvferry::testing;
 
-namespace {
-
-struct kept_lines final : spdlog::sinks::base_sink<std::mutex> {
-    std::string text;
-    void sink_it_(const spdlog::details::log_msg& line) override {
-        text.append(line.payload.data(), line.payload.size()) += '\n';
-    }
-    void flush_() override {}
-};
-
-} // namespace
-
 TEST_CASE("ucx: no setting of ours is unknown to the UCX that is loaded: the names differ by its "
           "version") {
-    const auto lines = std::make_shared<kept_lines>();
-    const auto level = logger().level();
-    logger().sinks().push_back(lines);
-    logger().set_level(spdlog::level::info);
+    const kept_log log{spdlog::level::info};
     { fabric_pair<ucx_kit> pair; }
-    logger().set_level(level);
-    logger().sinks().pop_back();
-    CHECK_MESSAGE(!contains(lines->text, "invalid configuration"), lines->text);
+    CHECK(log.count("invalid configuration") == 0);
 }
 
 TEST_CASE("ucx: a construction step that fails is named and leaves nothing behind") {
