@@ -223,7 +223,7 @@ void transfer_worker_state::publish() {
     environment->plans = std::make_shared<plan_cache>(with_.bounds.plan_cache_entries_max);
     environment->counters = counters_;
     environment->deciders = with_.deciders;
-    for (const auto& pool : info_.pages->pools)
+    for (const auto& pool : std::as_const(info_).pages->pools)
         environment->source_pools.push_back(
             {memory_.regions()[pool.region].base_address + pool.region_offset_bytes,
              pool.slot_stride_bytes, pool.region});

@@ -6,6 +6,7 @@
 #include "messages/inspect_enum.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/page_table.hpp"
+#include "messages/values/shared_optional.hpp"
 
 #include <caf/byte_buffer.hpp>
 
@@ -119,7 +120,7 @@ struct rank_info {
     kvferry::incarnation incarnation;
     parallelism layout;
     /// Missing until the host has registered its pools; a transfer without it is refused.
-    std::optional<page_table> pages;
+    shared_optional<page_table> pages;
     rank_limits accepts;
     /// Address of the rank's fabric worker.
     byte_buffer fabric_address;

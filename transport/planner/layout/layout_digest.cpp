@@ -101,7 +101,7 @@ bool same_pool(const physical_pool& a, const physical_pool& b) {
 
 } // namespace
 
-std::uint64_t layout_digest(const parallelism& layout, const std::optional<page_table>& pages) {
+std::uint64_t layout_digest(const parallelism& layout, const shared_optional<page_table>& pages) {
     digest result;
     result.add(layout);
     result.add(std::uint64_t{pages.has_value()});
@@ -116,8 +116,8 @@ std::uint64_t layout_digest(const rank_info& x) {
     return layout_digest(x.layout, x.pages);
 }
 
-bool same_pages(const std::optional<page_table>& a, const std::optional<page_table>& b) {
-    if (!a || !b)
+bool same_pages(const shared_optional<page_table>& a, const shared_optional<page_table>& b) {
+    if (!a || !b || a.shares(b))
         return a.has_value() == b.has_value();
     return a->groups == b->groups
            && std::equal(a->pools.begin(), a->pools.end(), b->pools.begin(), b->pools.end(),

@@ -17,7 +17,7 @@ std::uint64_t layout_digest(const rank_info&);
 bool same_layout(const rank_info&, const rank_info&);
 
 /// The same two of a parallelism and a page table, whoever they belong to.
-std::uint64_t layout_digest(const parallelism&, const std::optional<page_table>&);
-bool same_pages(const std::optional<page_table>&, const std::optional<page_table>&);
+std::uint64_t layout_digest(const parallelism&, const shared_optional<page_table>&);
+bool same_pages(const shared_optional<page_table>&, const shared_optional<page_table>&);
 
 } // namespace kvferry

@@ -34,7 +34,7 @@ private:
     /// What a plan needs to know of one rank of a pair.
     struct half {
         parallelism layout;
-        std::optional<page_table> pages;
+        shared_optional<page_table> pages;
     };
     struct entry {
         half writer;
