@@ -4,6 +4,7 @@
 #include "actors/decisions/registration.hpp"
 
 #include <algorithm>
+#include <random>
 #include <utility>
 
 namespace kvferry {

@@ -4,13 +4,13 @@
 #pragma once
 
 #include "actors/shared/back_off.hpp"
+#include "actors/shared/small_random.hpp"
 #include "messages/errors.hpp"
 #include "messages/values/time.hpp"
 
 #include <chrono>
 #include <cstdint>
 #include <optional>
-#include <random>
 #include <variant>
 #include <vector>
 
@@ -65,7 +65,7 @@ private:
     effects on(failed&, time_point);
 
     clock::duration period_;
-    std::mt19937_64 random_;
+    small_random random_;
     /// While the server does not answer; spreads the retries, so that ranks do not retry in step.
     std::optional<back_off> unanswered_;
     /// Since when the server names another process in this rank's place. A dead one stays silent,

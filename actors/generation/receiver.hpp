@@ -8,6 +8,7 @@
 #include "actors/generation/piece_checker.hpp"
 #include "actors/generation/rx_session.hpp"
 #include "actors/shared/deadlines.hpp"
+#include "actors/shared/small_random.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/fabric.hpp"
 #include "messages/local/host_link.hpp"
@@ -23,7 +24,6 @@
 
 #include <deque>
 #include <memory>
-#include <random>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -134,7 +134,7 @@ private:
 
     receiver_actor::pointer self_;
     const dependencies with_;
-    std::mt19937_64 random_;
+    small_random random_;
     receiving_sessions sessions_;
     known_instances instances_;
     receiving_links links_;

@@ -10,6 +10,7 @@
 #include "actors/rank/early_frames.hpp"
 #include "actors/shared/back_off.hpp"
 #include "actors/shared/session_openers.hpp"
+#include "actors/shared/small_random.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/devices.hpp"
 #include "messages/local/fabric.hpp"
@@ -27,7 +28,6 @@
 
 #include <map>
 #include <optional>
-#include <random>
 #include <vector>
 
 namespace kvferry {
@@ -134,7 +134,7 @@ private:
     transfer_worker_actor::pointer self_;
     dependencies with_;
     /// Spreads the tries of ranks that wait for rank 0.
-    std::mt19937_64 random_;
+    small_random random_;
     adopt_io io_;
     std::map<int, device_actor> devices_;
     std::map<int, host_region> staging_;

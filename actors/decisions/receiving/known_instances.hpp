@@ -10,6 +10,7 @@
 #include "actors/shared/back_off.hpp"
 #include "actors/shared/deadline_queue.hpp"
 #include "actors/shared/id_map.hpp"
+#include "actors/shared/small_random.hpp"
 #include "messages/errors.hpp"
 #include "messages/local/recycled.hpp"
 #include "messages/values/ids.hpp"
@@ -23,7 +24,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <random>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -209,7 +209,7 @@ private:
     void no_longer_kept(rid, const std::string& endpoint);
 
     facts facts_;
-    std::mt19937_64 random_;
+    small_random random_;
     std::unordered_map<std::string, instance> instances_;
     /// By the ranks of their answers: an event of one rank costs the same however many there are.
     std::unordered_map<incarnation, std::vector<std::string>> by_rank_;

@@ -11,6 +11,7 @@
 #include "actors/shared/deadline_queue.hpp"
 #include "actors/shared/id_map.hpp"
 #include "actors/shared/peer_index.hpp"
+#include "actors/shared/small_random.hpp"
 #include "messages/local/links.hpp"
 #include "messages/local/recycled.hpp"
 #include "messages/local/sessions.hpp"
@@ -24,7 +25,6 @@
 #include <deque>
 #include <memory>
 #include <optional>
-#include <random>
 #include <span>
 #include <unordered_map>
 #include <utility>
@@ -187,7 +187,7 @@ private:
     void forget_first(peer&);
 
     facts facts_;
-    std::mt19937_64 random_;
+    small_random random_;
     bool stopping_ = false;
     id_map<kvferry::attempt, session> sessions_;
     peer_index<kvferry::attempt> by_writer_;
