@@ -60,17 +60,28 @@ caf::result<void> info_exchange::on_register(const register_with_instance& messa
     return answer;
 }
 
-caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseconds deadline,
-                                 wire_message question,
-                                 const std::variant<fetch_promise, register_promise>& answer) {
+/// Makes it the last one.
+caf::error info_exchange::find(const std::string& text) {
+    if (text == last_.text && !text.empty())
+        return {};
     auto endpoint = parse_info_endpoint(text);
     if (!endpoint)
-        return endpoint.error();
+        return std::move(endpoint.error());
     if (is_wildcard(endpoint->host))
         return make_error(errc::invalid_argument,
                           "{} stands for all addresses of a machine and cannot be dialled: use one "
                           "that reaches rank 0 (worker_options.advertise there)",
                           text);
+    last_ = {text, std::move(*endpoint)};
+    return {};
+}
+
+caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseconds deadline,
+                                 wire_message question,
+                                 const std::variant<fetch_promise, register_promise>& answer) {
+    if (auto error = find(text))
+        return error;
+    const auto* const endpoint = &last_.endpoint;
     if (deadline <= std::chrono::milliseconds::zero())
         return make_error(errc::invalid_argument, "{}: a question needs a deadline above 0 ms",
                           text);
@@ -89,7 +100,7 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
         if (auto* all = std::get_if<request_instance_info>(&question); all && known)
             all->known = known->digest;
         header_of(question).version = bounds_.protocol;
-        auto frame = encode(question, bounds_.message_bytes_max);
+        auto frame = frame_of(question);
         if (!frame)
             return std::move(frame.error());
         first = std::move(*frame);
@@ -107,8 +118,19 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
     return {};
 }
 
+caf::expected<byte_buffer> info_exchange::frame_of(const wire_message& question) {
+    const auto* const mine = std::get_if<register_rank_info>(&question);
+    if (mine && !said_.frame.empty() && said_.version == mine->header.version
+        && said_.info == mine->info && said_.answers_at == mine->answers_at)
+        return said_.frame;
+    auto result = encode(question, bounds_.message_bytes_max);
+    if (mine && result)
+        said_ = {mine->info, mine->answers_at, mine->header.version, *result};
+    return result;
+}
+
 void info_exchange::place_call_again(exchange_id id) {
-    auto frame = encode(exchanges_.at(id).question, bounds_.message_bytes_max);
+    auto frame = frame_of(exchanges_.at(id).question);
     if (!frame)
         return failed(id, frame.error());
     place_call(id, std::move(*frame));

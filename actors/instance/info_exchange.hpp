@@ -91,6 +91,22 @@ private:
         std::uint64_t last_use = 0;
     };
 
+    /// Where a text led: a rank asks the same server again and again.
+    struct dialled {
+        std::string text;
+        info_endpoint endpoint;
+    };
+
+    /// How a rank introduced itself: it does so again and again.
+    struct introduction {
+        rank_info info;
+        std::vector<std::string> answers_at;
+        std::uint16_t version = 0;
+        byte_buffer frame;
+    };
+
+    caf::error find(const std::string& endpoint);
+    caf::expected<byte_buffer> frame_of(const wire_message& question);
     caf::error ask_at(const std::string& endpoint, std::chrono::milliseconds deadline,
                       wire_message question,
                       const std::variant<fetch_promise, register_promise>& answer);
@@ -106,6 +122,8 @@ private:
     std::unordered_map<exchange_id, exchange> exchanges_;
     std::unordered_map<asker_id, asker> askers_;
     std::map<info_endpoint, remembered> known_;
+    dialled last_;
+    introduction said_;
     std::uint64_t numbered_ = 0;
     deadline_queue<asker_id> deadlines_;
     tick_timer timer_;

@@ -89,6 +89,14 @@ caf::error instance_roster::enter(rank_info info, time_point now,
     return {};
 }
 
+bool instance_roster::heard_again(rank_id rank, incarnation who, time_point now) {
+    auto& entry = entries_.at(rank.value);
+    if (!entry.info || entry.info->incarnation != who)
+        return false;
+    entry.heard_at = now;
+    return true;
+}
+
 std::vector<rank_info> instance_roster::all() const {
     std::vector<rank_info> result;
     result.reserve(entries_.size());

@@ -30,6 +30,10 @@ public:
     /// stale_incarnation: its incarnation has been replaced by one that has been heard lately.
     caf::error enter(rank_info, time_point now = {}, std::vector<std::string> answers_at = {});
 
+    /// The same info again of a rank that has its place, without a look at it. False: it has lost
+    /// its place to another incarnation.
+    bool heard_again(rank_id, incarnation, time_point now);
+
     /// Counts what has changed; the same info again is no change.
     std::uint64_t changes() const { return changes_; }
 

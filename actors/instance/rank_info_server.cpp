@@ -23,7 +23,8 @@ constexpr std::size_t refusal_text_bytes_max = std::size_t{1} << 20;
 rank_info_server_state::rank_info_server_state(ticking_rank_info_server::pointer self,
                                                dependencies with)
     : self_(self), with_(std::move(with)),
-      roster_(with_.instance, with_.world_size, 2 * with_.bounds.registration_period) {}
+      roster_(with_.instance, with_.world_size, 2 * with_.bounds.registration_period),
+      introductions_(with_.world_size) {}
 
 ticking_rank_info_server::behavior_type rank_info_server_state::make_behavior() {
     using state = rank_info_server_state;
@@ -52,22 +53,15 @@ rank_info_server_state::on_request(const request_instance_info& message) {
 
 /// Answers every frame with a frame, even a malformed one: any program may have sent it.
 caf::result<info_frame> rank_info_server_state::on_frame(const info_frame& frame) {
+    const auto digest = digest_of_packed(frame.bytes());
+    if (auto answer = answer_again(digest))
+        return std::move(*answer);
     auto message = decode(frame.bytes(), with_.bounds.message_bytes_max, with_.bounds.protocol);
     if (!message)
         return answers().refusal({}, message.error());
     const auto header = header_of(*message);
-    if (const auto* introduction = std::get_if<register_rank_info>(&*message)) {
-        if (header.sender != introduction->info.incarnation)
-            return answers().refusal(header,
-                                     make_error(errc::invalid_argument,
-                                                "incarnation {} introduces {} as incarnation {}: a "
-                                                "rank introduces itself only",
-                                                header.sender, describe(introduction->info),
-                                                introduction->info.incarnation));
-        if (auto error = enter(*introduction))
-            return answers().refusal(header, error);
-        return answers().framed(rank_registered{answers().header(header), introduction->dial});
-    }
+    if (auto* introduction = std::get_if<register_rank_info>(&*message))
+        return on_introduction(digest, std::move(*introduction));
     const auto* question = std::get_if<request_instance_info>(&*message);
     if (!question)
         return answers().refusal(header, make_error(errc::invalid_argument,
@@ -79,6 +73,37 @@ caf::result<info_frame> rank_info_server_state::on_frame(const info_frame& frame
     if (auto error = enqueue({header, question->known, answer}))
         answer.deliver(answers().refusal(header, error));
     return answer;
+}
+
+caf::result<info_frame> rank_info_server_state::on_introduction(std::uint64_t digest,
+                                                                register_rank_info message) {
+    const auto header = message.header;
+    const auto dial = message.dial;
+    const auto rank = message.info.rank;
+    if (header.sender != message.info.incarnation)
+        return answers().refusal(header, make_error(errc::invalid_argument,
+                                                    "incarnation {} introduces {} as incarnation "
+                                                    "{}: a rank introduces itself only",
+                                                    header.sender, describe(message.info),
+                                                    message.info.incarnation));
+    if (auto error = enter(std::move(message)))
+        return answers().refusal(header, error);
+    introduced_.emplace(digest, rank);
+    introductions_.at(rank.value) = {digest, header, dial};
+    return answers().framed(rank_registered{answers().header(header), dial});
+}
+
+/// A rank introduces itself in the same bytes again and again: nothing has to be read in them.
+/// Whoever found other bytes with that digest would refresh the entry of a rank that is alive to
+/// its server.
+std::optional<info_frame> rank_info_server_state::answer_again(std::uint64_t digest) {
+    const auto found = introduced_.find(digest);
+    if (found == introduced_.end())
+        return std::nullopt;
+    const auto& [said, header, dial] = introductions_.at(found->second.value);
+    if (!roster_.heard_again(found->second, header.sender, self_->clock().now()))
+        return std::nullopt;
+    return answers().framed(rank_registered{answers().header(header), dial});
 }
 
 caf::result<ranks_listed> rank_info_server_state::on_list(const list_ranks&) {
@@ -99,9 +124,12 @@ void rank_info_server_state::on_deadline(const deadline_tick&) {
     timer_.rearm(self_, deadlines_.next());
 }
 
-caf::error rank_info_server_state::enter(const register_rank_info& message) {
-    if (auto error = roster_.enter(message.info, self_->clock().now(), message.answers_at))
+caf::error rank_info_server_state::enter(register_rank_info message) {
+    const auto rank = message.info.rank;
+    if (auto error = roster_.enter(std::move(message.info), self_->clock().now(),
+                                   std::move(message.answers_at)))
         return error;
+    introduced_.erase(introductions_.at(rank.value).digest);
     if (roster_.complete())
         for (auto& [id, waiting] : std::exchange(waiting_, {})) {
             deadlines_.erase(id);

@@ -16,9 +16,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <variant>
+#include <vector>
 
 namespace kvferry {
 
@@ -57,13 +59,22 @@ private:
         caf::error problem;
     };
 
+    /// The frame in which a rank introduced itself, as far as its answer depends on it.
+    struct introduction {
+        std::uint64_t digest = 0;
+        message_header header;
+        dial_id dial;
+    };
+
     caf::result<void> on_register(const register_rank_info&);
     caf::result<instance_info> on_request(const request_instance_info&);
     caf::result<info_frame> on_frame(const info_frame&);
     caf::result<ranks_listed> on_list(const list_ranks&);
     void on_deadline(const deadline_tick&);
 
-    caf::error enter(const register_rank_info&);
+    caf::result<info_frame> on_introduction(std::uint64_t digest, register_rank_info);
+    std::optional<info_frame> answer_again(std::uint64_t digest);
+    caf::error enter(register_rank_info);
     caf::error enqueue(question);
     std::chrono::milliseconds patience() const;
     void answer(question&);
@@ -76,6 +87,9 @@ private:
     ticking_rank_info_server::pointer self_;
     dependencies with_;
     instance_roster roster_;
+    /// What each rank said last, and by its digest whose it is.
+    std::vector<introduction> introductions_;
+    std::unordered_map<std::uint64_t, rank_id> introduced_;
     /// By version; there are as many as are understood.
     std::map<std::uint16_t, encoded_roster> encoded_;
     std::unordered_map<std::uint64_t, question> waiting_;

@@ -300,6 +300,46 @@ TEST_CASE_FIXTURE(fixture, "rank_info_server: frames ask and register like messa
     CHECK(ranks_in(ask_framed(request_instance_info{})).size() == 2);
 }
 
+TEST_CASE_FIXTURE(fixture,
+                  "rank_info_server: a rank that introduces itself in the same words again "
+                  "is heard as long as it has its place") {
+    const wire_message first = introduction(sample_rank("context", 1, 2));
+    auto replacing = introduction(sample_rank("context", 1, 2));
+    replacing.header.sender = replacing.info.incarnation = {5555};
+    const auto silent_ms = [this] {
+        return vs.ask_and_run<ranks_listed>(server, list_ranks{}).value().places[1].silent_ms;
+    };
+    framed_answer<rank_registered>(ask_framed(first));
+    vs.advance(3s);
+    CHECK(silent_ms() == 3000);
+    CHECK(framed_answer<rank_registered>(ask_framed(first)).header.receiver
+          == header_of(first).sender);
+    CHECK(silent_ms() == 0);
+
+    framed_answer<rank_registered>(ask_framed(replacing));
+    vs.advance(3s);
+    CHECK(framed_answer<refused>(ask_framed(first)).reason.code == errc::stale_incarnation);
+    CHECK(silent_ms() == 3000);
+    vs.advance(2 * bounds.registration_period);
+    framed_answer<rank_registered>(ask_framed(first));
+    CHECK(silent_ms() == 0);
+    CHECK(framed_answer<refused>(ask_framed(replacing)).reason.code == errc::stale_incarnation);
+}
+
+TEST_CASE_FIXTURE(fixture, "rank_info_server: words of a rank that says other ones now are new") {
+    framed_answer<rank_registered>(ask_framed(introduction(sample_rank("context", 0, 2))));
+    auto before = introduction(sample_rank("context", 1, 2));
+    auto now = before;
+    now.info.machine = "another one";
+    for (const auto& said : {before, now, before}) {
+        framed_answer<rank_registered>(ask_framed(said));
+        CHECK(ranks_in(ask_framed(request_instance_info{}))[1] == said.info);
+    }
+    CHECK(enter(now.info).ok()); // told by its own process
+    framed_answer<rank_registered>(ask_framed(before));
+    CHECK(ranks_in(ask_framed(request_instance_info{}))[1] == before.info);
+}
+
 TEST_CASE_FIXTURE(fixture, "rank_info_server: a framed question ends at its deadline") {
     auto asked = ask_framed(request_instance_info{});
     vs.advance(bounds.info_deadline);
