@@ -95,10 +95,10 @@ bool inspect(Inspector& f, errc& x) {
 }
 
 /// An error with a reason and a text that names the ids concerned and what to do.
-caf::error make_error(errc code, std::string text);
+[[gnu::cold]] caf::error make_error(errc code, std::string text);
 
 /// The same error with `context: ` before its text; the reason stays.
-caf::error add_context(const caf::error& cause, std::string_view context);
+[[gnu::cold]] caf::error add_context(const caf::error& cause, std::string_view context);
 
 /// The reason inside an error; errors of other categories count as handler_failed.
 errc code_of(const caf::error&);

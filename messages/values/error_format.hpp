@@ -15,15 +15,16 @@
 namespace kvferry {
 
 template <class First, class... More>
-caf::error make_error(errc code, fmt::format_string<First, More...> text, First&& first,
-                      More&&... more) {
+[[gnu::cold]] caf::error make_error(errc code, fmt::format_string<First, More...> text,
+                                    First&& first, More&&... more) {
     return make_error(code,
                       fmt::format(text, std::forward<First>(first), std::forward<More>(more)...));
 }
 
 template <class First, class... More>
-caf::error add_context(const caf::error& cause, fmt::format_string<First, More...> context,
-                       First&& first, More&&... more) {
+[[gnu::cold]] caf::error add_context(const caf::error& cause,
+                                     fmt::format_string<First, More...> context, First&& first,
+                                     More&&... more) {
     return add_context(
         cause, fmt::format(context, std::forward<First>(first), std::forward<More>(more)...));
 }
