@@ -3,6 +3,8 @@
 #include "tests/harness/cache_memory.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 
 namespace kvferry::harness {
 
@@ -10,16 +12,23 @@ namespace {
 
 constexpr std::byte poison{0xdb};
 
-/// The byte of the request's cache at (block, layer, K or V, head, place in the plane). Never equal
-/// to poison.
-std::byte content(std::uint64_t request, std::uint32_t block, std::uint32_t layer, std::uint32_t kv,
-                  std::uint32_t head, std::uint64_t offset) {
+/// Content is made and compared so many bytes at a time.
+using word = std::array<std::byte, 8>;
+
+/// The word of the request's cache at (block, layer, K or V, head, place in the plane). No byte of
+/// it is poison.
+word content(std::uint64_t request, std::uint32_t block, std::uint32_t layer, std::uint32_t kv,
+             std::uint32_t head, std::uint64_t place) {
     auto mixed =
-        ((((request * 131 + block) * 131 + layer) * 131 + kv) * 131 + head) * 1000003ull + offset;
-    mixed ^= mixed >> 29;
+        ((((request * 131 + block) * 131 + layer) * 131 + kv) * 131 + head) * 1000003ull + place;
     mixed *= 0x9e3779b97f4a7c15ull;
-    auto result = static_cast<std::byte>(mixed >> 56);
-    return result == poison ? std::byte{0} : result;
+    mixed ^= mixed >> 29;
+    mixed *= 0xbf58476d1ce4e5b9ull;
+    mixed ^= mixed >> 32;
+    word result;
+    std::memcpy(result.data(), &mixed, sizeof result);
+    std::replace(result.begin(), result.end(), poison, std::byte{0});
+    return result;
 }
 
 } // namespace
@@ -75,39 +84,47 @@ void cache_memory::visit(std::int32_t slot, std::uint64_t request, std::uint32_t
                                 ? layout_.tp_rank * heads
                                 : layout_.tp_rank / (layout_.tp_size / model_.heads);
     auto at = static_cast<std::uint64_t>(slot) * slot_bytes_;
+    const auto plane = [&](std::uint32_t layer, std::uint32_t kv, std::uint32_t head) {
+        for (std::uint64_t place = 0; place < model_.plane_bytes(); place += sizeof(word))
+            f(at + place, content(request, block, first_layer + layer, kv, head, place));
+        at += model_.plane_bytes();
+    };
     for (std::uint32_t layer = 0; layer < layers; ++layer)
         for (std::uint32_t kv = 0; kv < 2; ++kv)
             for (std::uint32_t head = 0; head < heads; ++head)
-                for (std::uint64_t offset = 0; offset < model_.plane_bytes(); ++offset, ++at)
-                    f(at,
-                      content(request, block, first_layer + layer, kv, first_head + head, offset));
+                plane(layer, kv, first_head + head);
     for (std::uint32_t layer = 0; model_.latent && layer < layers; ++layer)
-        for (std::uint64_t offset = 0; offset < model_.plane_bytes(); ++offset, ++at)
-            f(at, content(request, block, first_layer + layer, 2, 0, offset));
+        plane(layer, 2, 0);
 }
 
 void cache_memory::fill(std::int32_t slot, std::uint64_t request, std::uint32_t block) {
-    visit(slot, request, block, [this](std::uint64_t at, std::byte value) { bytes_[at] = value; });
+    visit(slot, request, block, [this](std::uint64_t at, const word& content) {
+        std::memcpy(bytes_.data() + at, content.data(), sizeof content);
+    });
 }
 
 std::string cache_memory::check(std::int32_t slot, std::uint64_t request,
                                 std::uint32_t block) const {
     std::string wrong;
-    visit(slot, request, block, [&](std::uint64_t at, std::byte value) {
-        if (bytes_[at] != value && wrong.empty())
-            wrong = "byte " + std::to_string(at % slot_bytes_) + " of slot " + std::to_string(slot)
-                    + " (block " + std::to_string(block) + ") is "
-                    + (bytes_[at] == poison ? "poison" : "wrong");
+    visit(slot, request, block, [&](std::uint64_t at, const word& content) {
+        const auto* found = bytes_.data() + at;
+        if (std::memcmp(found, content.data(), sizeof content) == 0 || !wrong.empty())
+            return;
+        const auto* byte = std::mismatch(content.begin(), content.end(), found).second;
+        wrong = "byte " + std::to_string(at % slot_bytes_ + static_cast<std::size_t>(byte - found))
+                + " of slot " + std::to_string(slot) + " (block " + std::to_string(block) + ") is "
+                + (*byte == poison ? "poison" : "wrong");
     });
     return wrong;
 }
 
 std::string cache_memory::poisoned(std::int32_t slot) const {
     const auto* from = bytes_.data() + static_cast<std::uint64_t>(slot) * slot_bytes_;
+    // Its first byte, and each like the one before it.
+    if (*from == poison && std::memcmp(from, from + 1, slot_bytes_ - 1) == 0)
+        return {};
     const auto* wrong =
         std::find_if(from, from + slot_bytes_, [](std::byte x) { return x != poison; });
-    if (wrong == from + slot_bytes_)
-        return {};
     return "byte " + std::to_string(wrong - from) + " of slot " + std::to_string(slot)
            + ", which had been given back, was written";
 }

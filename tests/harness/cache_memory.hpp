@@ -45,6 +45,7 @@ public:
     std::string check_free() const;
 
 private:
+    /// Calls f(where eight bytes begin, what they ought to be) for all of the slot.
     template <class F>
     void visit(std::int32_t slot, std::uint64_t request, std::uint32_t block, F) const;
     std::string poisoned(std::int32_t slot) const;

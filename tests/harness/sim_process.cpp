@@ -170,7 +170,7 @@ void sim_process::register_memory() {
     auto ask_once = [this](asker_actor::pointer self) {
         register_pools pools{{{memory.base(), memory.bytes(), memory_kind::host_shared, -1}},
                              pages};
-        self->request(worker, caf::infinite, std::move(pools))
+        ask(self, worker, std::move(pools))
             .then([this](const pools_registered&) { published = true; },
                   [this](const caf::error& reason) {
                       world->reach("registration failed");

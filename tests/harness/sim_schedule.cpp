@@ -6,6 +6,8 @@
 #include <caf/send.hpp>
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <optional>
@@ -17,6 +19,9 @@ namespace {
 
 /// A schedule with more steps counts as one that never ends.
 constexpr std::uint64_t steps_max = 400'000;
+
+/// Beside CAF's own flags: its home has met the actor.
+constexpr int met_flag = 0x0004'0000;
 
 std::uint64_t mix(std::uint64_t digest, std::uint64_t value) {
     return (digest ^ value) * 0x100000001b3ull + (digest >> 47);
@@ -39,6 +44,19 @@ std::optional<caf::type_id_t> type_of(const caf::mailbox_element* mail) {
     if (!mail || mail->payload.size() == 0)
         return std::nullopt;
     return mail->payload.type_at(0);
+}
+
+/// Of an actor's name, which is one of some twenty literals.
+std::uint64_t digest_of(const char* name) {
+    struct known {
+        const char* name = nullptr;
+        std::uint64_t digest = 0;
+    };
+    static std::array<known, 64> all;
+    auto& place = all[(reinterpret_cast<std::uintptr_t>(name) >> 3) % all.size()];
+    if (place.name != name)
+        place = {name, mix(0, std::string_view{name})};
+    return place.digest;
 }
 
 /// The last thing that it was told may have ended an actor with mail. Into a closed mailbox nobody
@@ -73,20 +91,25 @@ sim_home::sim_home(sim_schedule& schedule, std::string name, std::chrono::micros
     : home_unit(&schedule.system()), schedule_(&schedule), name_(std::move(name)),
       job_cost_max_(job_cost_max) {}
 
-void sim_home::meet(const caf::abstract_actor& actor) {
-    if (auto& known = seen_[actor.id()]; !known)
-        known = actor.address();
+/// An actor has one home.
+void sim_home::meet(caf::abstract_actor& actor) {
+    if (actor.getf(met_flag))
+        return;
+    actor.setf(met_flag);
+    seen_.push_back(actor.address());
 }
 
 void sim_home::exec_later(caf::resumable* job) {
     if (job->subtype() == caf::resumable::scheduled_actor)
         meet(*static_cast<caf::scheduled_actor*>(job));
-    add({job, nullptr});
+    add({job, nullptr, nullptr});
 }
 
 void sim_home::later(errand_ptr what) {
     meet(*caf::actor_cast<caf::abstract_actor*>(what->to));
-    add({nullptr, std::move(what)});
+    urgent_ += what->goes_first;
+    const auto* taker = what->taker;
+    add({nullptr, std::move(what), taker});
 }
 
 void sim_home::add(turn next) {
@@ -98,19 +121,22 @@ void sim_home::add(turn next) {
 /// What an actor that has its turn hears next: as in an io_loop what goes first, or was said first.
 std::size_t sim_home::first_of(const errand_taker* actor) const {
     auto result = ready_.size();
-    for (std::size_t index = ready_.size(); index-- > 0;)
-        if (const auto& what = ready_[index].what; what && what->taker == actor)
-            if (what->goes_first || result == ready_.size() || !ready_[result].what->goes_first)
-                result = index;
+    for (std::size_t index = 0; index < ready_.size(); ++index) {
+        if (ready_[index].taker != actor)
+            continue;
+        if (urgent_ == 0 || ready_[index].what->goes_first)
+            return index;
+        result = std::min(result, index);
+    }
     return result;
 }
 
 void sim_home::run_one(std::size_t index) {
-    const auto& drawn = ready_[index].what;
-    const auto chosen =
-        ready_.begin() + static_cast<std::ptrdiff_t>(drawn ? first_of(drawn->taker) : index);
-    auto next = std::move(*chosen);
-    ready_.erase(chosen);
+    if (const auto* taker = ready_[index].taker)
+        index = first_of(taker);
+    auto next = std::move(ready_[index]);
+    ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(index));
+    urgent_ -= next.what && next.what->goes_first;
     if (schedule_->trace_)
         schedule_->trace_->collect(0, "");
     auto* const before = std::exchange(home_of_thread, this);
@@ -145,13 +171,12 @@ void sim_home::run(turn next) {
 
 std::vector<caf::strong_actor_ptr> sim_home::actors() const {
     std::vector<caf::strong_actor_ptr> result;
-    seen_.for_each([&result](caf::actor_id, const caf::actor_addr& address) {
+    for (const auto& address : seen_)
         if (auto strong = caf::actor_cast<caf::strong_actor_ptr>(address);
             strong
             && !caf::actor_cast<caf::abstract_actor*>(strong)->getf(
                 caf::abstract_actor::is_terminated_flag))
             result.push_back(std::move(strong));
-    });
     std::sort(result.begin(), result.end(),
               [](const auto& a, const auto& b) { return a->id() < b->id(); });
     return result;
@@ -241,7 +266,7 @@ bool sim_schedule::run_until(time_point until, const std::function<bool()>& over
 /// Part of what two runs of one seed have in common.
 void sim_schedule::ran(const sim_home& home, const caf::local_actor& actor,
                        std::optional<caf::type_id_t> message) {
-    digest_ = mix(mix(mix(digest_, home.number_), actor.name()), message.value_or(0));
+    digest_ = mix(mix(mix(digest_, home.number_), digest_of(actor.name())), message.value_or(0));
     if (keep_log_)
         note(home.name_ + " " + actor.name() + " <- " + name_of(message));
 }
@@ -261,8 +286,11 @@ bool sim_schedule::step(time_point until) {
     runnable_.clear();
     auto next = time_point::max();
     const auto time = now();
-    std::erase_if(busy_, [](const sim_home* home) { return !home->has_job(); });
+    std::size_t busy = 0;
     for (auto* home : busy_) {
+        if (!home->has_job())
+            continue;
+        busy_[busy++] = home;
         if (home->frozen_)
             continue;
         if (home->not_before_ <= time)
@@ -270,6 +298,7 @@ bool sim_schedule::step(time_point until) {
         else
             next = std::min(next, home->not_before_);
     }
+    busy_.resize(busy);
     if (!runnable_.empty()) {
         auto& home = *runnable_[random_.below(runnable_.size())];
         home.run_one(random_.below(home.ready_.size()));

@@ -3,7 +3,6 @@
 // takes, and how actors interleave.
 #pragma once
 
-#include "actors/shared/id_map.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/time.hpp"
 #include "tests/harness/scenarios/random_source.hpp"
@@ -57,6 +56,7 @@ private:
     struct turn {
         caf::resumable* job = nullptr;
         errand_ptr what;
+        const errand_taker* taker = nullptr;
     };
 
     /// The only thread of all comes through it, too, when it is nobody's turn.
@@ -71,7 +71,7 @@ private:
 
     bool has_job() const { return !ready_.empty(); }
     void add(turn);
-    void meet(const caf::abstract_actor&);
+    void meet(caf::abstract_actor&);
     /// Those that live, in the order of their making.
     std::vector<caf::strong_actor_ptr> actors() const;
     std::size_t first_of(const errand_taker*) const;
@@ -84,7 +84,10 @@ private:
     std::chrono::microseconds job_cost_max_;
     /// In the order of arrival.
     std::vector<turn> ready_;
-    id_map<caf::actor_id, caf::actor_addr> seen_;
+    /// How many of them are errands that go first.
+    std::size_t urgent_ = 0;
+    /// Each actor that ever had a turn here, once.
+    std::vector<caf::actor_addr> seen_;
     time_point not_before_;
     std::uint64_t number_ = 0;
     bool frozen_ = false;

@@ -25,23 +25,16 @@ constexpr microseconds writers_found_within{1'200'000};
 /// Too little for a request that is too long.
 constexpr std::size_t message_bytes_max = 32 << 10;
 
-/// An actor that asks one question and ends with the answer.
+/// Asks what the simulation wants to know of the actors of its home.
 struct asker_state {
     static inline constexpr const char* name = "asker";
 
-    asker_state(asker_actor::pointer self, std::function<void(asker_actor::pointer)> what)
-        : self_(self), what_(std::move(what)) {}
+    asker_state(asker_actor::pointer self, asker_actor::pointer& itself) { itself = self; }
 
-    asker_actor::behavior_type make_behavior() {
-        what_(self_);
-        return {handle(this, &asker_state::on_callback)};
-    }
+    asker_actor::behavior_type make_behavior() { return {handle(this, &asker_state::on_callback)}; }
 
 private:
     void on_callback(const run_callback& message) { message.callback(); }
-
-    asker_actor::pointer self_;
-    std::function<void(asker_actor::pointer)> what_;
 };
 
 } // namespace
@@ -120,6 +113,13 @@ std::string simulation::endpoint_of(side instance) const {
     return instance == side::context ? "10.0.0.1:7000" : "10.0.0.2:7000";
 }
 
+bool simulation::has_server(side instance) const {
+    static const info_endpoint context = parse_info_endpoint(endpoint_of(side::context)).value();
+    static const info_endpoint generation =
+        parse_info_endpoint(endpoint_of(side::generation)).value();
+    return directory_.servers.contains(instance == side::context ? context : generation);
+}
+
 void simulation::fail(failure what, std::string text) {
     if (verdict_.what != failure::none)
         return;
@@ -131,7 +131,10 @@ void simulation::fail(failure what, std::string text) {
 }
 
 void simulation::ask_in(sim_home& home, std::function<void(asker_actor::pointer)> what) {
-    spawn_at<asker_actor, asker_state>(schedule_.system(), placement{&home}, std::move(what));
+    auto& [asker, self] = askers_[&home];
+    if (!asker)
+        asker = spawn_at<asker_actor, asker_state>(schedule_.system(), placement{&home}, self);
+    tell_from_outside(asker, run_callback{[self = self, what = std::move(what)] { what(self); }});
 }
 
 caf::error simulation::record(const std::string& folder) {
@@ -230,9 +233,7 @@ bool simulation::take(const recorded_step& step, const planned_request& wanted) 
     using enum recorded_step::deed;
     if (step.what == open) {
         const auto* process = at({step.role, step.rank});
-        if (!process || !process->published
-            || !directory_.servers.contains(
-                parse_info_endpoint(endpoint_of(side::context)).value()))
+        if (!process || !process->published || !has_server(side::context))
             return false;
         open_session(wanted, step.role, step.rank, time_point::max());
         return true;
@@ -290,9 +291,7 @@ void simulation::open_session(const planned_request& wanted, side role, std::uin
     }
     // A host that asks already knows the instance that sends.
     const auto is_known = [&] {
-        return role == side::context
-               || directory_.servers.contains(
-                   parse_info_endpoint(endpoint_of(wanted.instance_of(side::context))).value());
+        return role == side::context || has_server(wanted.instance_of(side::context));
     };
     if (!process || process->dead || !process->published || !is_known()) {
         schedule_.after(microseconds{500}, [this, &wanted, role, rank, give_up] {

@@ -56,10 +56,11 @@ public:
     /// How late deadlines of that process may be.
     microseconds delay_of(const sim_process& x) const { return x.held_up; }
 
-    /// Spawns a short-lived actor in that home.
+    /// An actor of that home does it, in a turn of its own.
     void ask_in(sim_home&, std::function<void(asker_actor::pointer)>);
 
 private:
+    bool has_server(side instance) const;
     sim_process* at(place) const;
     void plan_start(place, microseconds earliest);
     sim_process& start_process(place);
@@ -79,7 +80,7 @@ private:
     void replay_frame();
 
     bool run_for(microseconds, const std::function<bool()>& over);
-    bool all_ended() const;
+    bool all_ended();
     bool all_released() const;
     bool may_stay_lent(const sim_session&) const;
     bool may_have_asked(const sim_session& reader, const sim_process& writer) const;
@@ -115,6 +116,8 @@ private:
     std::map<std::pair<side, std::uint32_t>, sim_process*> current_;
     std::map<std::pair<side, std::uint32_t>, std::uint64_t> starts_;
     std::list<sim_session> sessions_;
+    /// One that had not ended when all were looked at.
+    const sim_session* awaited_ = nullptr;
     /// Their sessions point to them.
     std::list<planned_request> probes_;
     std::uint64_t last_process_ = 0;
@@ -125,6 +128,12 @@ private:
         bool waits = false;
     };
     std::map<const planned_request*, recorded_course> courses_;
+    /// Who asks in a home.
+    struct home_asker {
+        asker_actor actor;
+        asker_actor::pointer self = nullptr;
+    };
+    std::map<sim_home*, home_asker> askers_;
     /// Actions that wait for an event to happen first.
     std::multimap<since, std::pair<microseconds, std::function<void()>>> armed_;
     /// Number of sessions that hosts will open as soon as their rank is ready.

@@ -29,11 +29,16 @@ constexpr microseconds death_noticed_within{40'000};
 
 } // namespace
 
-bool simulation::all_ended() const {
-    return still_to_open_ == 0
-           && std::all_of(sessions_.begin(), sessions_.end(), [](const sim_session& x) {
-                  return x.process->dead || x.refused || x.outcome;
-              });
+/// Asked before each step; what has ended stays so.
+bool simulation::all_ended() {
+    const auto open = [](const sim_session& x) {
+        return !x.process->dead && !x.refused && !x.outcome;
+    };
+    if (still_to_open_ != 0 || (awaited_ && open(*awaited_)))
+        return false;
+    const auto found = std::find_if(sessions_.begin(), sessions_.end(), open);
+    awaited_ = found == sessions_.end() ? nullptr : &*found;
+    return awaited_ == nullptr;
 }
 
 bool simulation::all_released() const {
@@ -487,7 +492,7 @@ std::string simulation::wrong_statistics() {
         ++*asked;
         ask_in(*process->loop, [this, asked, wrong,
                                 process = process.get()](asker_actor::pointer self) {
-            self->request(process->worker, caf::infinite, query_statistics{})
+            ask(self, process->worker, query_statistics{})
                 .then(
                     [this, asked, wrong, process](const worker_statistics& counted) {
                         --*asked;
@@ -527,8 +532,7 @@ void simulation::stop_all() {
         ++*waiting;
         auto ask_for_stop = [this, waiting, told,
                              process = process.get()](asker_actor::pointer self) {
-            self->request(process->worker, caf::infinite,
-                          stop_worker{std::chrono::milliseconds{200}})
+            ask(self, process->worker, stop_worker{std::chrono::milliseconds{200}})
                 .then(
                     [waiting, told, process](const worker_stopped& done) {
                         --*waiting;

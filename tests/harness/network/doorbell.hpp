@@ -2,6 +2,7 @@
 // How the simulated kernel reaches an actor: what arrives waits here until the actor runs.
 #pragma once
 
+#include "messages/local/errand.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/values/ids.hpp"
 
@@ -22,8 +23,9 @@ public:
     void attach(const Handle& actor) {
         ring_ = [address = actor.address()] {
             auto strong = caf::actor_cast<caf::strong_actor_ptr>(address);
-            if (strong)
-                caf::anon_send(caf::actor_cast<Handle>(strong), deadline_tick{});
+            deadline_tick tick;
+            if (strong && !hand_over(strong, tick))
+                caf::anon_send(caf::actor_cast<Handle>(strong), tick);
         };
     }
 

@@ -41,6 +41,8 @@ public:
     std::uint64_t number;
 
 private:
+    friend class sim_wire;
+
     void end();
 
     sim_wire& below_;
@@ -84,6 +86,10 @@ public:
     void progress() override {
         with.bell->answer();
         go_on();
+        // Nobody had a piece: the next one waits for a time of its own.
+        if (auto found = connections.find(due); found != connections.end())
+            found->second->due_ = false;
+        due = {};
     }
 
     void destroy() noexcept override { with.network->attach(with.self, nullptr, with.bell); }
@@ -114,26 +120,42 @@ public:
         if (!user->may_land(item.what, item.head, where))
             return false;
         const auto number = user->read_begins(where);
-        user->after(random.between(microseconds{0}, longest),
-                    [this, number, where = std::move(where), bytes = item.bytes]() mutable {
-                        const auto* from = bytes.data();
-                        for (const auto& place : where.places) {
-                            std::memcpy(place.data(), from, place.size());
-                            from += place.size();
-                        }
-                        user->read_ended(number);
-                        user->landed(std::move(where));
-                        go_on();
-                    });
+        after(random.between(microseconds{0}, longest),
+              [this, number, where = std::move(where), bytes = item.bytes]() mutable {
+                  const auto* from = bytes.data();
+                  for (const auto& place : where.places) {
+                      std::memcpy(place.data(), from, place.size());
+                      from += place.size();
+                  }
+                  user->read_ended(number);
+                  user->landed(std::move(where));
+                  go_on();
+              });
         return true;
     }
 
     // For its connections.
+
+    /// A piece of that one may leave in this turn.
+    void come_due(endpoint_id id) {
+        auto found = connections.find(id);
+        if (found == connections.end())
+            return;
+        found->second->waits_ = false;
+        found->second->due_ = true;
+        due = id;
+    }
+    /// Once more when something was sent or has happened, which may have made room for more.
     void go_on() {
-        while (user->on_progress())
-            continue;
+        do
+            stirred = false;
+        while (user->on_progress() && stirred);
+    }
+    void after(microseconds wait, std::function<void()> what) {
+        with.network->after(wait, *with.bell, std::move(what));
     }
     void report(wire_event event) {
+        stirred = true;
         events.push_back(std::move(event));
         with.bell->push([] {}); // progress() follows
     }
@@ -143,6 +165,8 @@ public:
     wire_user* user = nullptr;
     std::map<endpoint_id, sim_connection*> connections;
     std::vector<wire_event> events;
+    bool stirred = false;
+    endpoint_id due;
     /// Held by the wire alone: what the network carries for it may outlive it.
     const std::shared_ptr<const void> alive = std::make_shared<char>();
 };
@@ -157,6 +181,7 @@ sim_connection::~sim_connection() {
 }
 
 void sim_connection::send(fabric_message what, byte_view head, byte_buffer payload, std::uint64_t) {
+    below_.stirred = true;
     below_.with.network->send(
         peer, wire_item{what, below_.with.self, {head.begin(), head.end()}, std::move(payload)},
         number);
@@ -216,17 +241,8 @@ wire_room sim_connection::room() {
                 .bundle_stretches_max = random.between(0, 4)};
     }
     if (!std::exchange(waits_, true))
-        below_.user->after(
-            random.between(microseconds{0}, between_pieces_max), [&below = below_, id = id_] {
-                if (auto found = below.connections.find(id); found != below.connections.end()) {
-                    found->second->waits_ = false;
-                    found->second->due_ = true;
-                }
-                below.go_on();
-                // Nobody had a piece: the next one waits for a time of its own.
-                if (auto found = below.connections.find(id); found != below.connections.end())
-                    found->second->due_ = false;
-            });
+        below_.after(random.between(microseconds{0}, between_pieces_max),
+                     [&below = below_, id = id_] { below.come_due(id); });
     return {.bytes = 0};
 }
 

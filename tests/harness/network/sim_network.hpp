@@ -78,6 +78,12 @@ public:
     /// opener is told later.
     std::uint64_t connect(incarnation from, incarnation to);
 
+    /// The actor behind that bell runs `what` after that time.
+    void after(std::chrono::nanoseconds wait, doorbell& bell, std::function<void()> what) {
+        schedule_->at(schedule_->now() + wait,
+                      [&bell, what = std::move(what)] { bell.push(what); });
+    }
+
     // -- for the simulation ------------------------------------------------------------------
 
     /// Nothing passes until heal(); items on their way wait.
