@@ -23,7 +23,9 @@
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
+#include <vector>
 
 namespace kvferry::bench {
 
@@ -35,19 +37,26 @@ constexpr std::uint32_t opens_at_once = 1000;
 constexpr std::uint32_t events = 200;
 /// Of which the median counts where others run on the same processor.
 constexpr int rounds = 9;
+/// At most such a part of all peers is lost for a median: sessions beside them are to stay many.
+constexpr std::uint32_t peers_for_one_lost = 10;
 constexpr std::chrono::hours far_away{1};
 
-/// Hears what sessions say and does nothing.
+/// Hears what sessions say, on the rank's own thread as gates do, and does nothing.
 struct deaf_state {
     static inline constexpr const char* name = "observer";
 
     explicit deaf_state(observer_actor::pointer) {}
 
     observer_actor::behavior_type make_behavior() {
-        return {[](const piece_finished&) {}, [](const session_ready&) {},
-                [](const layers_arrived&) {}, [](const session_finished&) {},
-                [](const session_released&) {}};
+        return {handle(this, &deaf_state::hear<piece_finished>),
+                handle(this, &deaf_state::hear<session_ready>),
+                handle(this, &deaf_state::hear<layers_arrived>),
+                handle(this, &deaf_state::hear<session_finished>),
+                handle(this, &deaf_state::hear<session_released>)};
     }
+
+    template <class Message>
+    void hear(const Message&) {}
 };
 
 /// Sessions that are being opened. The opener's thread has it until `done`.
@@ -55,6 +64,10 @@ struct batch {
     std::uint32_t left = 0;
     std::vector<rx_session_actor> opened = {};
     caf::error problem = {};
+    /// Processor time of the rank's thread from the first question until all that followed from the
+    /// last has been done.
+    std::optional<std::chrono::nanoseconds> began = {};
+    std::chrono::nanoseconds spent{0};
     std::promise<void> done = {};
 };
 
@@ -64,14 +77,15 @@ using opener_actor = caf::typed_actor<caf::result<void>(open_rx)>;
 struct opener_state {
     static inline constexpr const char* name = "opener";
 
-    opener_state(opener_actor::pointer self, transfer_worker_actor worker,
-                 std::shared_ptr<batch> into)
-        : self_(self), worker_(std::move(worker)), into_(std::move(into)) {}
+    opener_state(opener_actor::pointer self, scale_world& world, std::shared_ptr<batch> into)
+        : self_(self), world_(&world), into_(std::move(into)) {}
 
     opener_actor::behavior_type make_behavior() { return {handle(this, &opener_state::on_open)}; }
 
     void on_open(open_rx& message) {
-        ask(self_, worker_, std::move(message))
+        if (!into_->began)
+            into_->began = world_->used();
+        ask(self_, world_->own().openers->receiver, std::move(message))
             .then(
                 [this](rx_opened& opened) {
                     into_->opened.push_back(std::move(opened.session));
@@ -85,50 +99,48 @@ struct opener_state {
 
     void over() {
         if (--into_->left == 0)
-            into_->done.set_value();
+            world_->behind_all([into = into_, world = world_] {
+                into->spent = world->used() - *into->began;
+                into->done.set_value();
+            });
     }
 
     opener_actor::pointer self_;
-    transfer_worker_actor worker_;
+    scale_world* world_;
     std::shared_ptr<batch> into_;
 };
 
 class measurement {
 public:
     measurement(caf::actor_system& system, scale_world& world)
-        : world_(&world), observer_(spawn_at<observer_actor, deaf_state>(system, placement{})),
-          opener_(spawn_at<opener_actor, opener_state>(system, world.own_home(), world.own().worker,
-                                                       batch_)) {}
+        : world_(&world), observer_(spawn_at<observer_actor, deaf_state>(system, world.own_home())),
+          opener_(spawn_at<opener_actor, opener_state>(system, world.own_home(), world, batch_)) {}
 
     caf::expected<scale_point> run(std::uint32_t sessions, std::uint32_t peers) {
         point_.sessions = sessions;
         point_.peers = peers;
-        // The last peer is the bystander: its link comes up, its session goes again.
-        auto& bystander = world_->peers().back();
-        if (auto problem = open_at(bystander.endpoint))
+        // The last peers are bystanders: their links come up, their sessions go again.
+        if (auto problem = open_many(
+                rounds, [this](std::uint32_t index) { return bystanders()[index].endpoint; }))
             return problem;
-        if (auto problem = wait_for_links(1))
+        if (auto problem = wait_for_links(rounds))
             return problem;
-        for (const auto& session : std::exchange(opened_, {}))
-            tell_from_outside(session, cancel_request{});
+        cancel_from(0);
         if (auto problem = open_sessions(sessions))
             return problem;
-        if (auto problem = wait_for_links(std::min(sessions, peers) + 1))
+        if (auto problem = wait_for_links(std::min(sessions, peers) + rounds))
             return problem;
-        if (auto problem = time_all(bystander))
+        if (auto problem = time_all())
             return problem;
         return point_;
     }
 
 private:
-    caf::error open_at(const std::string& endpoint) {
-        return open_many(1, [&endpoint](std::uint32_t) { return endpoint; });
-    }
+    std::span<scale_rank> bystanders() { return std::span{world_->peers()}.last(rounds); }
 
     caf::error open_sessions(std::uint32_t count) {
-        const auto peers = static_cast<std::uint32_t>(world_->peers().size()) - 1;
-        return open_many(count, [this, peers](std::uint32_t index) {
-            return world_->peers()[index % peers].endpoint;
+        return open_many(count, [this](std::uint32_t index) {
+            return world_->peers()[index % point_.peers].endpoint;
         });
     }
 
@@ -136,6 +148,7 @@ private:
                          const std::function<std::string(std::uint32_t)>& endpoint_of) {
         for (std::uint32_t done = 0; done < count;) {
             batch_->left = std::min(opens_at_once, count - done);
+            batch_->began.reset();
             batch_->done = {};
             auto all_are_open = batch_->done.get_future();
             for (std::uint32_t index = 0, last = batch_->left; index < last; ++index, ++done)
@@ -170,17 +183,44 @@ private:
         }
     }
 
-    /// Processor time of an event and all that follows from it, without that of waiting for it.
+    /// Processor time of an event and all that follows from it, without that of waiting for it,
+    /// which is what waiting has taken just before.
     caf::expected<double> time(const std::function<caf::error()>& event) {
-        if (auto settled = world_->settle(); !settled)
-            return std::move(settled.error());
+        using us = std::chrono::duration<double, std::micro>;
+        const auto settled = [this]() -> caf::expected<us> {
+            const auto before = world_->used();
+            if (auto answer = world_->settle(); !answer)
+                return std::move(answer.error());
+            return us{world_->used() - before};
+        };
+        if (auto first = settled(); !first) // with what has been going on
+            return std::move(first.error());
+        auto waiting = settled();
+        if (!waiting)
+            return std::move(waiting.error());
         const auto before = world_->used();
         if (auto problem = event())
             return problem;
-        if (auto settled = world_->settle(); !settled)
-            return std::move(settled.error());
-        const std::chrono::duration<double, std::micro> spent = world_->used() - before;
-        return std::max(spent.count() - settling_us_, 0.0);
+        if (auto last = settled(); !last)
+            return std::move(last.error());
+        return std::max((us{world_->used() - before} - *waiting).count(), 0.0);
+    }
+
+    /// Processor time of opening those sessions, on the rank's thread from the first of them on.
+    caf::error into_median_open(double& result, const std::function<caf::error()>& open,
+                                const std::function<caf::error()>& undo) {
+        std::vector<double> all(rounds);
+        for (auto& each : all) {
+            if (auto settled = world_->settle(); !settled)
+                return std::move(settled.error());
+            if (auto problem = open())
+                return problem;
+            each = std::chrono::duration<double, std::micro>{batch_->spent}.count() / events;
+            if (auto problem = undo())
+                return problem;
+        }
+        result = median(std::move(all));
+        return {};
     }
 
     caf::error into(double& result, double divisor, const std::function<caf::error()>& event) {
@@ -191,26 +231,7 @@ private:
         return {};
     }
 
-    /// The median of several rounds; `undo` is not timed.
-    caf::error into_median(double& result, double divisor, const std::function<caf::error()>& event,
-                           const std::function<caf::error()>& undo) {
-        std::vector<double> all(rounds);
-        for (auto& each : all) {
-            if (auto problem = into(each, divisor, event))
-                return problem;
-            if (auto problem = undo())
-                return problem;
-        }
-        result = median(std::move(all));
-        return {};
-    }
-
-    caf::error time_all(scale_rank& bystander) {
-        const auto nothing = [] { return caf::error{}; };
-        double settling_us = 0;
-        if (auto problem = into_median(settling_us, 1, nothing, nothing))
-            return problem;
-        settling_us_ = settling_us;
+    caf::error time_all() {
         const auto ask = [this]() -> caf::error {
             for (std::uint32_t round = 0; round < events / 20; ++round)
                 if (auto answer = world_->settle(); !answer)
@@ -223,21 +244,32 @@ private:
         const auto end_those = [this, live] {
             // Where there were fewer sessions than peers, they have dialled the others.
             auto problem = wait_for_links(
-                std::min<std::uint64_t>(std::max(point_.sessions, events), point_.peers) + 1);
+                std::min<std::uint64_t>(std::max(point_.sessions, events), point_.peers) + rounds);
             cancel_from(live);
             return problem;
         };
-        if (auto problem = into_median(
-                point_.open_us, events, [this] { return open_sessions(events); }, end_those))
+        if (auto problem = into_median_open(
+                point_.open_us, [this] { return open_sessions(events); }, end_those))
             return problem;
         if (auto problem = into(point_.frame_us, events, [this] { return send_frames(); }))
             return problem;
-        if (auto problem = time_loss(point_.bystander_lost_us, bystander))
+        if (auto problem = time_losses(point_.bystander_lost_us, bystanders()))
             return problem;
         point_.lost_sessions = (point_.sessions + point_.peers - 1) / point_.peers;
-        if (auto problem = time_loss(point_.lost_us, world_->peers().front()))
+        const auto lost = std::clamp<std::size_t>(point_.peers / peers_for_one_lost, 1, rounds);
+        if (auto problem = time_losses(point_.lost_us, std::span{world_->peers()}.first(lost)))
             return problem;
         return time_unbound();
+    }
+
+    /// The median.
+    caf::error time_losses(double& result, std::span<scale_rank> peers) {
+        std::vector<double> all(peers.size());
+        for (std::size_t index = 0; index < all.size(); ++index)
+            if (auto problem = time_loss(all[index], peers[index]))
+                return problem;
+        result = median(std::move(all));
+        return {};
     }
 
     /// How long it takes to hear of the loss is not measured.
@@ -263,9 +295,8 @@ private:
             cancel_from(waiting);
             return caf::error{};
         };
-        if (auto problem = into_median(
-                point_.open_unbound_us, events, [&] { return open_many(events, silent); },
-                end_those))
+        if (auto problem = into_median_open(
+                point_.open_unbound_us, [&] { return open_many(events, silent); }, end_those))
             return problem;
         cancel_from(live);
         return {};
@@ -296,7 +327,6 @@ private:
     std::shared_ptr<batch> batch_ = std::make_shared<batch>();
     opener_actor opener_;
     scale_point point_;
-    double settling_us_ = 0;
     std::uint64_t requests_ = 0;
     std::vector<rx_session_actor> opened_;
 };
@@ -309,7 +339,7 @@ caf::expected<std::vector<scale_point>> measure_scale(const std::vector<std::uin
     std::vector<scale_point> result;
     for (auto peer_count : peers)
         for (auto session_count : sessions) {
-            auto world = scale_world::make(actors.system(), peer_count + 1);
+            auto world = scale_world::make(actors.system(), peer_count + rounds);
             if (!world)
                 return std::move(world.error());
             auto point = measurement{actors.system(), **world}.run(session_count, peer_count);

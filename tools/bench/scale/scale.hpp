@@ -14,8 +14,8 @@ namespace kvferry::bench {
 struct scale_point {
     std::uint32_t sessions = 0;
     std::uint32_t peers = 0;
-    /// A session to an instance that is known, until it is bound: median of several rounds, with
-    /// others in their place meanwhile.
+    /// A session to an instance that is known, until it is bound, asked by an actor of the rank's
+    /// own thread: median of several rounds, with others in their place meanwhile.
     double open_us = 0;
     /// A session to an instance that does not answer, while as many wait for it.
     double open_unbound_us = 0;
@@ -23,9 +23,10 @@ struct scale_point {
     double frame_us = 0;
     /// A question for statistics.
     double statistics_us = 0;
-    /// The loss of a peer that no session needs.
+    /// The loss of a peer that no session needs: median of several.
     double bystander_lost_us = 0;
-    /// The loss of a peer, and the sessions that fail with it.
+    /// The loss of a peer, and the sessions that fail with it: median of several, or of one where
+    /// there are few peers.
     double lost_us = 0;
     std::uint32_t lost_sessions = 0;
 };

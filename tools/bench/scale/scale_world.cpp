@@ -20,9 +20,6 @@ namespace kvferry::bench {
 namespace {
 
 constexpr std::chrono::seconds answer_deadline{60};
-/// Round trips through the own rank's thread after which everything that followed from one event
-/// has been handled: more than any chain of messages is long.
-constexpr int settling_rounds = 20;
 
 cache_format tiny_format() {
     cache_format result;
@@ -105,7 +102,8 @@ caf::error scale_world::start(scale_rank& into, io_loop& loop, const std::string
                                             .bounds = bounds_,
                                             .route = route_choice::automatic,
                                             .identity = identity,
-                                            .seed = started_});
+                                            .seed = started_,
+                                            .openers = into.openers});
     auto fabric = spawn_loopback_io(
         *system_, home, {meeting_->network(), identity.incarnation, into.worker, bounds_});
     if (!fabric)
@@ -148,6 +146,12 @@ caf::expected<worker_statistics> scale_world::settle() {
             return result;
     }
     return result;
+}
+
+void scale_world::behind_rounds(int rounds, std::function<void()> call) {
+    own_loop_->post([this, rounds, call = std::move(call)]() mutable {
+        rounds > 0 ? behind_rounds(rounds - 1, std::move(call)) : call();
+    });
 }
 
 void scale_world::lose(scale_rank& peer) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "actors/host/loopback_world.hpp"
+#include "actors/shared/session_openers.hpp"
 #include "messages/errors.hpp"
 #include "messages/interfaces.hpp"
 #include "messages/limits.hpp"
@@ -15,6 +16,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +28,8 @@ struct scale_rank {
     transfer_worker_actor worker;
     fabric_actor fabric;
     rank_info_server_actor server;
+    /// Whom hosts' sessions ask.
+    session_openers_ptr openers = std::make_shared<session_openers>();
     rank_info info;
     std::string endpoint;
     std::vector<std::byte> memory;
@@ -51,6 +55,10 @@ public:
     /// Processor time that the own rank's thread has used.
     std::chrono::nanoseconds used() const { return own_loop_->statistics().cpu_time; }
 
+    /// On the own rank's thread only. Calls back, there, behind everything that follows from what
+    /// is ready.
+    void behind_all(std::function<void()> call) { behind_rounds(settling_rounds, std::move(call)); }
+
     /// Ends a peer as if its host were lost: its fabric is gone without a word.
     void lose(scale_rank& peer);
 
@@ -58,7 +66,12 @@ public:
     caf::error stop();
 
 private:
+    /// Round trips through the own rank's thread after which everything that followed from one
+    /// event has been handled: more than any chain of messages is long.
+    static constexpr int settling_rounds = 20;
+
     explicit scale_world(caf::actor_system&);
+    void behind_rounds(int rounds, std::function<void()> call);
     caf::error start(scale_rank&, io_loop&, const std::string& name);
     caf::expected<std::string> publish(const rank_info_server_actor&);
 
