@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Parties by endpoint and kind of request.
+// Parties by kind of request.
 #include "actors/generation/parties_cache.hpp"
 
 #include "messages/trace/log.hpp"
@@ -7,18 +7,25 @@
 
 #include <spdlog/fmt/ranges.h>
 
+#include <algorithm>
+
 namespace kvferry {
 
-const caf::expected<transfer_parties_ptr>&
-parties_cache::of(const std::string& context_endpoint, const parties_wanted& wanted,
-                  const std::vector<rank_info>& own, const std::vector<rank_info>& context) {
-    auto& of_context = known_[context_endpoint];
-    for (const auto& [kind, known] : of_context)
+const caf::expected<transfer_parties_ptr>& parties_cache::of(const std::string& context_endpoint,
+                                                             const parties_wanted& wanted,
+                                                             const instance_ranks& own,
+                                                             instance_answer& context) const {
+    auto& cached = context.parties;
+    if (cached.own.owner_before(own) || own.owner_before(cached.own)) { // that decides about all
+        cached.own = own;
+        cached.by_kind.clear();
+    }
+    for (const auto& [kind, known] : cached.by_kind)
         if (kind == wanted)
             return known;
-    auto& result = of_context.emplace_back(wanted, transfer_parties_ptr{}).second;
+    auto& result = cached.by_kind.emplace_back(wanted, transfer_parties_ptr{}).second;
     auto parties =
-        parties_of(self_, own, context, wanted.context_dp_rank, wanted.aux, wanted.allowed);
+        parties_of(self_, *own, context.ranks, wanted.context_dp_rank, wanted.aux, wanted.allowed);
     if (!parties) {
         result = std::move(parties.error());
         return result;
@@ -31,11 +38,13 @@ parties_cache::of(const std::string& context_endpoint, const parties_wanted& wan
     return result;
 }
 
-void parties_cache::forget(const std::string& endpoint) {
-    if (endpoint == own_endpoint_)
-        known_.clear();
-    else
-        known_.erase(endpoint);
+bool parties_cache::has_self(instance_answer& x) const {
+    if (!x.parties.has_self)
+        x.parties.has_self =
+            std::any_of(x.ranks.begin(), x.ranks.end(), [this](const rank_info& rank) {
+                return rank.incarnation == self_.incarnation;
+            });
+    return *x.parties.has_self;
 }
 
 } // namespace kvferry

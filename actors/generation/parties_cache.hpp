@@ -2,40 +2,31 @@
 // Who takes part in a transfer, worked out once per pair of instances and kind of request.
 #pragma once
 
+#include "actors/decisions/receiving/instance_answer.hpp"
 #include "actors/decisions/receiving/parties_wanted.hpp"
-#include "actors/decisions/receiving/transfer_parties.hpp"
 #include "messages/values/rank_info.hpp"
 
-#include <memory>
 #include <string>
-#include <unordered_map>
 #include <utility>
-#include <vector>
 
 namespace kvferry {
 
-/// Remembers parties_of() until one of the two instances changes.
+/// Remembers parties_of() with the answer of the context, as long as the own instance's is the
+/// same.
 class parties_cache {
 public:
-    parties_cache(rank_info self, std::string own_endpoint)
-        : self_(std::move(self)), own_endpoint_(std::move(own_endpoint)) {}
+    explicit parties_cache(rank_info self) : self_(std::move(self)) {}
 
-    /// `own` and `context` are what the two endpoints have answered last.
+    /// Both are what the instances have answered last; the endpoint is for texts.
     const caf::expected<transfer_parties_ptr>& of(const std::string& context_endpoint,
-                                                  const parties_wanted&,
-                                                  const std::vector<rank_info>& own,
-                                                  const std::vector<rank_info>& context);
+                                                  const parties_wanted&, const instance_ranks& own,
+                                                  instance_answer& context) const;
 
-    /// Both instances decide about the parties, the own one about all of them.
-    void forget(const std::string& endpoint);
+    /// This rank is one of those that it says.
+    bool has_self(instance_answer&) const;
 
 private:
     rank_info self_;
-    std::string own_endpoint_;
-    /// By endpoint; an instance is asked for a few kinds of requests at most.
-    std::unordered_map<std::string,
-                       std::vector<std::pair<parties_wanted, caf::expected<transfer_parties_ptr>>>>
-        known_;
 };
 
 } // namespace kvferry

@@ -30,7 +30,7 @@ receiver_state::receiver_state(receiver_actor::pointer self, dependencies with)
               .silence_max = with_.bounds.link_patience
                              + 2 * clock::duration{with_.bounds.link_health_interval},
               .seed = random_()}),
-      parties_(with_.self, with_.own_endpoint), name_(describe(with_.self)) {
+      parties_(with_.self), name_(describe(with_.self)) {
     sessions_environment_ = std::make_shared<const rx_environment>(rx_environment{
         .home = with_.home,
         .aux_bytes_max = with_.bounds.aux_bytes_max,

@@ -25,7 +25,6 @@
 #include <deque>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -103,13 +102,13 @@ private:
     void perform(receiving_sessions::forget&);
     void perform(receiving_sessions::answer_stop&);
     void perform(known_instances::fetch&);
-    void perform(known_instances::instance_changed&);
     void perform(known_instances::bind_session&);
     void perform(known_instances::fail_session&);
     void perform(known_instances::withdraw&);
     void perform(receiving_links::dial&);
     void perform(receiving_links::send&);
     void perform(receiving_links::tell_ready&);
+    void perform(receiving_links::is_ready&) {} // perform(bind_session) passes it on
     void perform(receiving_links::tell_lost&);
     void perform(receiving_links::link_over&);
     void perform_dead(session&, attempt, receiving_after_death::cancel_writer&);
@@ -123,7 +122,8 @@ private:
                   const std::vector<rank_id>& untold);
     void notify(const rank_info& to, wire_message);
     void send_to(incarnation, wire_message);
-    caf::error check_other_instance(const std::string& endpoint, const instance_ranks&) const;
+    caf::error check_other_instance(const std::string& endpoint, instance_answer&) const;
+    void bind_links(attempt, session&, bind_writers&);
     time_point now() const;
     std::chrono::milliseconds renewal_period() const;
     void watch(attempt);
@@ -146,8 +146,6 @@ private:
     /// As errors name this rank.
     std::string name_;
     std::shared_ptr<const rx_environment> sessions_environment_;
-    /// Context ranks with a link.
-    std::unordered_map<incarnation, peer_view_ptr> views_;
     /// When to look whether a session still waits; each is looked at in the same interval, so the
     /// next is in front. Those that have ended stay until it is their turn.
     std::deque<std::pair<time_point, attempt>> looks_;

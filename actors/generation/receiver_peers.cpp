@@ -32,25 +32,21 @@ void receiver_state::on_add_instance(const add_instance& message) {
         carry(known_instances::answered{message.endpoint, message.ranks});
 }
 
-void receiver_state::perform(known_instances::instance_changed& x) {
-    parties_.forget(x.endpoint);
-}
-
 void receiver_state::perform(known_instances::bind_session& x) {
     auto* fresh = sessions_.find(x.attempt);
     if (!fresh)
         return;
     const auto& opened = fresh->opened;
-    if (auto problem = check_other_instance(opened.context_endpoint, x.context))
+    if (auto problem = check_other_instance(opened.context_endpoint, *x.context))
         return tell(self_, fresh->actor, bind_writers{{}, problem});
     const auto& own = x.own;
     const auto& parties =
-        parties_.of(opened.context_endpoint, parties_wanted_by(opened), *own, *x.context);
+        parties_.of(opened.context_endpoint, parties_wanted_by(opened), own, *x.context);
     if (!parties)
         return tell(self_, fresh->actor,
                     bind_writers{{}, add_context(parties.error(), "rid {}", opened.request)});
     fresh->parties = *parties;
-    fresh->context = std::move(x.context);
+    fresh->context = ranks_of(x.context);
     fresh->renewed_at = fresh->kept_at = now();
     watch(x.attempt);
     bind_writers bound{
@@ -63,10 +59,24 @@ void receiver_state::perform(known_instances::bind_session& x) {
             fresh->siblings.push_back((*own)[each.rank.value]);
         fresh->hands_on = bound.relay->hands_on;
     }
+    bind_links(x.attempt, *fresh, bound);
     tell(self_, fresh->actor, std::move(bound));
     give_half_to_relay(x.attempt);
-    carry(receiving_links::session_bound{x.attempt, fresh->writers(), *fresh->context,
-                                         fresh->siblings});
+}
+
+/// With its writers a session hears which of them it may ask already: it needs no further message
+/// where all links are up, as they mostly are.
+void receiver_state::bind_links(attempt which, session& fresh, bind_writers& bound) {
+    for (auto& effect : decide(
+             links_decider_, links_,
+             receiving_links::session_bound{which, fresh.writers(), *fresh.context, fresh.siblings},
+             now())) {
+        if (auto* ready = std::get_if<receiving_links::is_ready>(&effect)) {
+            fresh.may_ask(ready->peer->info.incarnation, ready->peer->process_watched);
+            bound.linked.push_back(std::move(ready->peer));
+        } else
+            std::visit([this](auto& x) { perform(x); }, effect);
+    }
 }
 
 void receiver_state::perform(known_instances::fail_session& x) {
@@ -77,15 +87,16 @@ void receiver_state::perform(known_instances::fail_session& x) {
 /// Where the own instance does not answer, its ranks share those of the context: each of them
 /// fails.
 void receiver_state::perform(known_instances::withdraw& x) {
-    const auto context = instances_.ranks_of(x.endpoint);
-    if (check_other_instance(x.endpoint, context))
+    const auto context = instances_.answer_of(x.endpoint);
+    if (check_other_instance(x.endpoint, *context))
         return;
+    const auto& ranks = context->ranks;
     const auto tell_rank = [&](std::size_t rank) {
-        notify((*context)[rank],
-               cancel_of(x.what.request, x.what.attempt, (*context)[rank].rank, x.what.why));
+        notify(ranks[rank],
+               cancel_of(x.what.request, x.what.attempt, ranks[rank].rank, x.what.why));
     };
-    if (const auto own = instances_.ranks_of(with_.own_endpoint)) {
-        if (const auto& parties = parties_.of(x.endpoint, x.what.wanted, *own, *context)) {
+    if (const auto own = ranks_of(instances_.answer_of(with_.own_endpoint))) {
+        if (const auto& parties = parties_.of(x.endpoint, x.what.wanted, own, *context)) {
             for (const auto& writer : (*parties)->writers)
                 tell_rank(writer.rank.value);
             for (const auto& [group, ranks] : (*parties)->bystanders)
@@ -94,19 +105,18 @@ void receiver_state::perform(known_instances::withdraw& x) {
             return;
         }
     }
-    for (auto rank = std::size_t{with_.self.rank.value}; rank < context->size();
+    for (auto rank = std::size_t{with_.self.rank.value}; rank < ranks.size();
          rank += with_.self.world_size)
         tell_rank(rank);
 }
 
 /// A rank that dials itself would wait for itself: a wrong endpoint is told by name.
 caf::error receiver_state::check_other_instance(const std::string& endpoint,
-                                                const instance_ranks& ranks) const {
-    for (const auto& rank : *ranks)
-        if (rank.incarnation == with_.self.incarnation)
-            return make_error(errc::invalid_argument,
-                              "{} is the endpoint of {} itself: give that of the context instance",
-                              endpoint, name_);
+                                                instance_answer& answer) const {
+    if (parties_.has_self(answer))
+        return make_error(errc::invalid_argument,
+                          "{} is the endpoint of {} itself: give that of the context instance",
+                          endpoint, name_);
     return {};
 }
 
@@ -118,14 +128,12 @@ void receiver_state::on_peer_ready(const peer_ready& message) {
     if (!has_answered
         && !with_.by_message) // what it may write without an answer, nobody could stop
         return;
-    views_[process] = message.peer;
     if (has_answered)
         carry(known_instances::rank_linked{process});
-    carry(receiving_links::linked{message.peer->info, has_answered});
+    carry(receiving_links::linked{message.peer});
 }
 
 void receiver_state::on_peer_lost(const peer_lost& message) {
-    views_.erase(message.peer);
     carry(receiving_links::lost{message.peer, message.reason});
 }
 
@@ -161,20 +169,17 @@ void receiver_state::perform(receiving_links::send& x) {
 
 /// Remembers, in case a session dies, what its writers may be told.
 void receiver_state::perform(receiving_links::tell_ready& x) {
-    const auto found = views_.find(x.peer);
-    if (found == views_.end())
-        return;
-    const auto view = found->second;
+    const auto process = x.peer->info.incarnation;
     for (auto attempt : x.sessions) {
         auto* known = sessions_.find(attempt);
         if (!known)
             continue;
         if (known->is_dead()) {
-            carry_dead(attempt, receiving_after_death::writer_linked{x.peer});
+            carry_dead(attempt, receiving_after_death::writer_linked{process});
             continue;
         }
-        known->may_ask(x.peer, view->process_watched);
-        tell(self_, known->actor, peer_ready{view});
+        known->may_ask(process, x.peer->process_watched);
+        tell(self_, known->actor, peer_ready{x.peer});
     }
 }
 
@@ -194,8 +199,8 @@ void receiver_state::notify(const rank_info& to, wire_message message) {
 
 /// Over its link, if it has one.
 void receiver_state::send_to(incarnation peer, wire_message message) {
-    if (const auto view = views_.find(peer); view != views_.end())
-        tell(self_, view->second->link, send_message{std::move(message)});
+    if (const auto view = links_.view_of(peer))
+        tell(self_, view->link, send_message{std::move(message)});
 }
 
 } // namespace kvferry

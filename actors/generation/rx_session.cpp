@@ -73,7 +73,7 @@ rx_session_actor::behavior_type rx_session_state::make_behavior() {
     return {
         // What each transfer needs comes first: CAF looks for a handler from above.
         handle(this, &rx_session_state::on_receive),
-        handle(this, &rx_session_state::on<bind_writers>),
+        handle(this, &rx_session_state::on_bind),
         handle(this, &rx_session_state::on<kv_agent_result>),
         handle(this, &rx_session_state::on<transfer_started>),
         handle(this, &rx_session_state::on_peer_ready),
@@ -121,9 +121,20 @@ void rx_session_state::on_receive(receive_slice& message) {
     carry(std::move(message));
 }
 
+void rx_session_state::on_bind(bind_writers& message) {
+    const auto linked = std::move(message.linked);
+    carry(std::move(message));
+    for (const auto& peer : linked)
+        meet(peer);
+}
+
 void rx_session_state::on_peer_ready(const peer_ready& message) {
-    const auto& peer = *message.peer;
-    links_.try_emplace(peer.info.incarnation, linked_writer{message.peer, {}});
+    meet(message.peer);
+}
+
+void rx_session_state::meet(const peer_view_ptr& of) {
+    const auto& peer = *of;
+    links_.try_emplace(peer.info.incarnation, linked_writer{of, {}});
     carry(receiving::writer_linked{peer.info.incarnation, peer.process_watched,
                                    environment().checker
                                        && environment().checker->can_check(peer.info)});

@@ -96,6 +96,7 @@ private:
         carry(std::move(message));
     }
     void on_receive(receive_slice&);
+    void on_bind(bind_writers&);
     void on_peer_ready(const peer_ready&);
     void on_peer_lost(peer_lost&);
     void on_process_gone(const process_gone&);
@@ -103,6 +104,7 @@ private:
     caf::result<session_status> on_status(const query_status&);
     caf::result<slots_on_loan> on_slots(const query_slots&);
 
+    void meet(const peer_view_ptr&);
     /// Lets the value decide, and does what it says.
     void carry(receiving::event&&);
     void tell_owner();

@@ -2,6 +2,7 @@
 // Ids to small values, in one block of memory: one look at it finds an entry among many thousands.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -65,6 +66,14 @@ public:
         for (const auto& slot : slots_)
             if (slot)
                 visit(slot->first, slot->second);
+    }
+
+    /// Whether holds(key, value) of one entry at least.
+    template <class Holds>
+    bool any_of(Holds holds) const {
+        return std::any_of(slots_.begin(), slots_.end(), [&holds](const auto& slot) {
+            return slot && holds(slot->first, slot->second);
+        });
     }
 
 private:

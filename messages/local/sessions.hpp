@@ -3,6 +3,7 @@
 #pragma once
 
 #include "messages/local/copies.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/values/allow_missing.hpp"
 #include "messages/values/peer_view.hpp"
 #include "messages/values/time.hpp"
@@ -142,6 +143,8 @@ struct bind_writers {
     std::vector<std::uint32_t> layers_skipped = {};
     std::vector<std::string> roles_skipped = {};
     std::optional<relay_binding> relay = {};
+    /// Those that may be asked already; of the others comes peer_ready.
+    recycled_vector<peer_view_ptr> linked = {};
 };
 
 struct cancel_request {

@@ -142,9 +142,7 @@ void known_instances::take(answered& answer, time_point now, effects& result) {
     at.state = question::none;
     std::sort(answer.ranks.begin(), answer.ranks.end(),
               [](const auto& a, const auto& b) { return a.rank < b.rank; });
-    learn(answer.endpoint, at,
-          {std::make_shared<const std::vector<rank_info>>(std::move(answer.ranks)), now});
-    result.push_back(instance_changed{answer.endpoint});
+    learn(answer.endpoint, at, {std::make_shared<instance_answer>(std::move(answer.ranks)), now});
     tell_withdrawn(answer.endpoint, result);
     for (const auto& each : concerned_by(answer.endpoint))
         bind_waiting(each, result);
@@ -173,12 +171,11 @@ void known_instances::take(not_answered& failed, time_point now, effects& result
     }
 }
 
-void known_instances::take(removed& gone, time_point now, effects& result) {
+void known_instances::take(removed& gone, time_point now, effects&) {
     const auto found = instances_.find(gone.endpoint);
     if (found == instances_.end())
         return;
     unlearn(gone.endpoint, found->second);
-    result.push_back(instance_changed{gone.endpoint});
     forget_empty(now);
 }
 
@@ -226,7 +223,7 @@ void known_instances::take(rank_lost& lost, time_point now, effects& result) {
 
 void known_instances::learn(const std::string& endpoint, instance& at, known answer) {
     unlearn(endpoint, at);
-    for (const auto& rank : *answer.ranks)
+    for (const auto& rank : answer.what->ranks)
         by_rank_[rank.incarnation].push_back(endpoint);
     at.answer = std::move(answer);
 }
@@ -234,7 +231,7 @@ void known_instances::learn(const std::string& endpoint, instance& at, known ans
 void known_instances::unlearn(const std::string& endpoint, instance& at) {
     if (!at.answer)
         return;
-    for (const auto& rank : *at.answer->ranks) {
+    for (const auto& rank : at.answer->what->ranks) {
         const auto found = by_rank_.find(rank.incarnation);
         if (found == by_rank_.end()) // it was listed twice
             continue;
@@ -250,9 +247,9 @@ const known_instances::instance* known_instances::find(const std::string& endpoi
     return found == instances_.end() ? nullptr : &found->second;
 }
 
-instance_ranks known_instances::ranks_of(const std::string& endpoint) const {
+instance_answer_ptr known_instances::answer_of(const std::string& endpoint) const {
     const auto* at = find(endpoint);
-    return at && at->answer ? at->answer->ranks : nullptr;
+    return at && at->answer ? at->answer->what : nullptr;
 }
 
 bool known_instances::own_is_awaited() const {
@@ -262,7 +259,7 @@ bool known_instances::own_is_awaited() const {
 
 known_instances::bind_session known_instances::bind(kvferry::attempt attempt, const instance& own,
                                                     const instance& context) {
-    return {attempt, own.answer->ranks, context.answer->ranks};
+    return {attempt, ranks_of(own.answer->what), context.answer->what};
 }
 
 bool known_instances::is_settled(const instance* own, const instance* context) {

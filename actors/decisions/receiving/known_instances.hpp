@@ -6,6 +6,7 @@
 // about the former.
 #pragma once
 
+#include "actors/decisions/receiving/instance_answer.hpp"
 #include "actors/decisions/receiving/parties_wanted.hpp"
 #include "actors/shared/back_off.hpp"
 #include "actors/shared/deadline_queue.hpp"
@@ -32,9 +33,6 @@
 #include <vector>
 
 namespace kvferry {
-
-/// All ranks of an instance; ranks[i] is rank i, which who uses them checks.
-using instance_ranks = std::shared_ptr<const std::vector<rank_info>>;
 
 class known_instances {
 public:
@@ -106,15 +104,11 @@ public:
     struct fetch {
         std::string endpoint;
     };
-    /// Answered anew, or removed: what was derived from its former ranks is void.
-    struct instance_changed {
-        std::string endpoint;
-    };
     struct bind_session {
         kvferry::attempt attempt;
         /// As they are known now.
         instance_ranks own = {};
-        instance_ranks context = {};
+        instance_answer_ptr context = {};
     };
     struct fail_session {
         kvferry::attempt attempt;
@@ -126,7 +120,7 @@ public:
         withdrawal what;
     };
 
-    using effect = std::variant<fetch, instance_changed, bind_session, fail_session, withdraw>;
+    using effect = std::variant<fetch, bind_session, fail_session, withdraw>;
     using effects = recycled_vector<effect>;
 
     explicit known_instances(facts fixed) : facts_(std::move(fixed)), random_(facts_.seed) {}
@@ -134,7 +128,7 @@ public:
     effects on(event&&, time_point now);
 
     /// Null: not known.
-    instance_ranks ranks_of(const std::string& endpoint) const;
+    instance_answer_ptr answer_of(const std::string& endpoint) const;
     /// Sessions that are not bound, by endpoint and in the order of opening.
     std::vector<kvferry::attempt> waiting() const;
     /// When tick is due.
@@ -144,7 +138,7 @@ private:
     static constexpr std::size_t instances_before_a_look_min = 16;
 
     struct known {
-        instance_ranks ranks;
+        instance_answer_ptr what;
         time_point since;
         /// The next session asks again.
         bool doubted = false;

@@ -90,12 +90,16 @@ void receiving::take(bind_writers& bound) {
     layers_skipped_ = std::move(bound.layers_skipped);
     roles_skipped_ = std::move(bound.roles_skipped);
     const auto add_writer = [this](writer_binding& binding) {
-        receiving_writer fresh;
+        const writer_place place{binding.rank, binding.sibling,
+                                 binding.in_parts && binding.held_back};
+        auto [entry, is_new] = writers_.try_emplace(place);
+        auto& fresh = entry->second;
+        if (!is_new)
+            fresh = {};
         fresh.summary.rank = binding.rank;
         fresh.summary.sibling = binding.sibling;
         fresh.held_back = binding.held_back;
         fresh.binding = std::move(binding);
-        writers_.insert_or_assign(fresh.place(), std::move(fresh));
     };
     std::for_each(bound.writers.begin(), bound.writers.end(), add_writer);
     if (bound.relay)

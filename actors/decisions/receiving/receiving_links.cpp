@@ -19,17 +19,18 @@ receiving_links::effects receiving_links::on(event&& happened, time_point now) {
 
 void receiving_links::take(session_bound& bound, time_point, effects& result) {
     auto& fresh = sessions_[bound.attempt];
-    const auto add = [&](const rank_info& rank) {
-        fresh.writers.push_back(rank.incarnation);
-        by_writer_.add(rank.incarnation, bound.attempt);
-        const auto& known = meet(rank, result);
+    fresh.writers.reserve(bound.siblings.size() + bound.writers.size());
+    const auto add = [&](incarnation process, const rank_info& rank) {
+        fresh.writers.push_back(process);
+        auto& known = meet(process, rank, result);
+        ++known.sessions[bound.attempt];
         if (known.may_be_asked())
-            result.emplace_back(tell_ready{{bound.attempt}, rank.incarnation});
+            result.emplace_back(is_ready{known.view});
     };
     for (const auto& sibling : bound.siblings)
-        add(sibling);
-    for (const auto& writer : bound.writers)
-        add(bound.context[writer.rank.value]);
+        add(sibling.incarnation, sibling);
+    for (const auto& writer : bound.writers) // its incarnation is nearer than its rank info
+        add(writer.incarnation, bound.context[writer.rank.value]);
 }
 
 void receiving_links::take(session_ended& over, time_point, effects&) {
@@ -43,9 +44,34 @@ void receiving_links::take(session_died& dead, time_point, effects&) {
 }
 
 void receiving_links::take(session_forgotten& over, time_point, effects&) {
-    if (auto known = sessions_.extract(over.attempt))
-        for (auto writer : known->writers)
-            by_writer_.remove(writer, over.attempt);
+    const auto known = sessions_.extract(over.attempt);
+    if (!known)
+        return;
+    for (auto writer : known->writers) {
+        const auto found = peers_.find(writer);
+        if (found == peers_.end())
+            continue;
+        auto& of_peer = found->second;
+        if (auto* times = of_peer.sessions.find(over.attempt); times && --*times == 0)
+            of_peer.sessions.erase(over.attempt);
+        if (!of_peer.has_link() && of_peer.sessions.empty())
+            peers_.erase(found);
+    }
+}
+
+std::vector<kvferry::attempt> receiving_links::sessions_of(incarnation peer) const {
+    std::vector<kvferry::attempt> result;
+    if (const auto known = peers_.find(peer); known != peers_.end()) {
+        result.reserve(known->second.sessions.size());
+        known->second.sessions.for_each(
+            [&result](kvferry::attempt session, std::uint32_t) { result.push_back(session); });
+    }
+    return result;
+}
+
+bool receiving_links::has_sessions(incarnation peer) const {
+    const auto known = peers_.find(peer);
+    return known != peers_.end() && !known->second.sessions.empty();
 }
 
 // -- notices ------------------------------------------------------------------------------------
@@ -63,11 +89,11 @@ void receiving_links::take(request_opened& opened, time_point, effects&) {
 
 /// Keeps it with the link, which is made when there is none.
 void receiving_links::take(notice& said, time_point now, effects& result) {
-    auto& known = meet(*said.to, result);
+    auto& known = meet(said.to->incarnation, *said.to, result);
     forget_heard(known, now);
     if (known.notices.size() >= facts_.notices_max)
         forget_first(known);
-    noticed_[header_of(said.message).request].push_back(known.info.incarnation);
+    noticed_[header_of(said.message).request].push_back(known.process());
     known.notices.push_back({std::move(said.message), {}});
     if (std::holds_alternative<up>(known.link))
         send_notices(known, now, result);
@@ -78,7 +104,7 @@ void receiving_links::send_notices(peer& to, time_point now, effects& result) {
                                     [](const auto& each) { return each.sent.has_value(); });
     for (auto each = fresh.base(); each != to.notices.end(); ++each) {
         each->sent = now;
-        result.emplace_back(send{to.info.incarnation, each->message});
+        result.emplace_back(send{to.process(), each->message});
     }
 }
 
@@ -96,7 +122,7 @@ void receiving_links::forget_first(peer& known) {
     if (noticed == noticed_.end())
         return;
     auto& processes = noticed->second;
-    if (const auto one = std::find(processes.begin(), processes.end(), known.info.incarnation);
+    if (const auto one = std::find(processes.begin(), processes.end(), known.process());
         one != processes.end())
         processes.erase(one);
     if (processes.empty())
@@ -106,20 +132,25 @@ void receiving_links::forget_first(peer& known) {
 // -- links --------------------------------------------------------------------------------------
 
 /// The link to a context rank, made when this is the first time that it is needed.
-receiving_links::peer& receiving_links::meet(const rank_info& rank, effects& result) {
-    auto [known, fresh] = peers_.try_emplace(rank.incarnation);
-    if (fresh) {
-        known->second.info = rank;
+receiving_links::peer& receiving_links::meet(incarnation process, const rank_info& rank,
+                                             effects& result) {
+    auto& known = peers_[process];
+    if (!known.has_link()) {
+        known.link = dialling{};
+        known.info = rank;
         result.emplace_back(dial{rank});
     }
-    return known->second;
+    return known;
 }
 
 void receiving_links::take(linked& link, time_point now, effects& result) {
-    const auto process = link.peer.incarnation;
+    const auto process = link.peer->info.incarnation;
     auto& known = peers_[process];
-    known.info = std::move(link.peer);
-    if (auto* dials = std::get_if<dialling>(&known.link); dials && !link.has_answered) {
+    known.view = std::move(link.peer);
+    known.info = {}; // the view has it
+    if (!known.has_link())
+        known.link = dialling{};
+    if (auto* dials = std::get_if<dialling>(&known.link); dials && !known.view->has_answered) {
         if (dials->redials > 0) // it was lost just now: it is asked when it has answered
             return;
         dials->may_be_asked = true;
@@ -129,56 +160,61 @@ void receiving_links::take(linked& link, time_point now, effects& result) {
         searches_.erase(process);
         send_notices(known, now, result);
     }
-    if (auto sessions = by_writer_.of(process); !sessions.empty())
-        result.emplace_back(tell_ready{std::move(sessions), process});
+    if (auto sessions = sessions_of(process); !sessions.empty())
+        result.emplace_back(tell_ready{std::move(sessions), known.view});
 }
 
 void receiving_links::take(lost& over, time_point now, effects& result) {
-    auto known = peers_.extract(over.peer);
-    const auto* before = known ? std::get_if<dialling>(&known.mapped().link) : nullptr;
-    result.emplace_back(link_over{over.peer, before != nullptr});
+    const auto found = peers_.find(over.peer);
+    auto* known = found != peers_.end() && found->second.has_link() ? &found->second : nullptr;
+    std::optional<dialling> before;
+    if (known) {
+        if (const auto* dials = std::get_if<dialling>(&known->link))
+            before = *dials;
+        if (const auto view = std::exchange(known->view, {}))
+            known->info = view->info;
+        forget_heard(*known, now);
+    }
+    result.emplace_back(link_over{over.peer, before.has_value()});
     const auto redials = before ? before->redials : 0;
-    if (known)
-        forget_heard(known.mapped(), now);
-    const auto has_notices = known && !known.mapped().notices.empty();
     peer_lost news{over.peer, over.reason};
     if (redials > 0)
         news.reason = make_error(errc::link_lost, "{}; dialled again: {}",
                                  text_of(before->lost_before), text_of(over.reason));
-    news.dialled_again = known && redials < redials_max && is_worth_a_dial(over, has_notices);
+    news.dialled_again = known && redials < redials_max && is_worth_a_dial(over, *known);
     const auto is_news = !before || before->may_be_asked || !news.dialled_again;
-    if (auto sessions = by_writer_.of(over.peer); is_news && !sessions.empty())
-        result.emplace_back(tell_lost{std::move(sessions), news});
+    if (is_news && has_sessions(over.peer))
+        result.emplace_back(tell_lost{sessions_of(over.peer), news});
     if (!known)
         return;
     if (!news.dialled_again) {
-        while (!known.mapped().notices.empty())
-            forget_first(known.mapped());
-        return look_for_again(known.mapped().info, over.reason, now);
+        while (!known->notices.empty())
+            forget_first(*known);
+        known->link = none{};
+        look_for_again(known->info, over.reason, now);
+        if (known->sessions.empty())
+            peers_.erase(found);
+        return;
     }
-    auto& again = peers_[over.peer];
-    again.info = std::move(known.mapped().info);
-    again.link = dialling{redials > 0 ? before->lost_before : over.reason, redials + 1, false};
-    again.notices = std::move(known.mapped().notices);
-    for (auto& each : again.notices)
+    known->link = dialling{redials > 0 ? before->lost_before : over.reason, redials + 1, false};
+    for (auto& each : known->notices)
         each.sent.reset();
-    result.emplace_back(dial{again.info});
+    result.emplace_back(dial{known->info});
 }
 
 /// The connection broke, which may have been all: a session may go on over a new link to the same
 /// process, or at least hear what its writers did. Dials that break as well are repeated at once.
-bool receiving_links::is_worth_a_dial(const lost& over, bool has_notices) const {
-    const auto concerned = by_writer_.of(over.peer);
+bool receiving_links::is_worth_a_dial(const lost& over, const peer& known) const {
     return code_of(over.reason) == errc::link_lost && !stopping_
-           && (has_notices || std::any_of(concerned.begin(), concerned.end(), [this](auto attempt) {
-                   return !sessions_.find(attempt)->has_died;
-               }));
+           && (!known.notices.empty() || known.sessions.any_of([this](auto attempt, std::uint32_t) {
+                  return !sessions_.find(attempt)->has_died;
+              }));
 }
 
 /// Sessions with pages that this rank may still write into wait for its answer, which needs a link.
 void receiving_links::look_for_again(const rank_info& over, const caf::error& why, time_point now) {
     const auto replaced = code_of(why) == errc::stale_incarnation;
-    if (stopping_ || replaced || by_writer_.of(over.incarnation).empty()) {
+    if (stopping_ || replaced || !has_sessions(over.incarnation)) {
         debtors_.erase(over.incarnation);
         return;
     }
@@ -197,12 +233,12 @@ void receiving_links::take(tick&, time_point now, effects& result) {
         const auto owes = debtors_.find(process);
         if (owes == debtors_.end())
             continue;
-        const auto concerned = by_writer_.of(process);
+        const auto concerned = sessions_of(process);
         if (concerned.empty())
             debtors_.erase(owes);
         else if (std::any_of(concerned.begin(), concerned.end(),
                              [this](auto attempt) { return sessions_.find(attempt)->has_ended; }))
-            meet(owes->second.info, result);
+            meet(process, owes->second.info, result);
         else // nobody has ended yet: its answer would free nothing
             search_later(owes->second, now);
     }

@@ -10,12 +10,12 @@
 #include "actors/shared/back_off.hpp"
 #include "actors/shared/deadline_queue.hpp"
 #include "actors/shared/id_map.hpp"
-#include "actors/shared/peer_index.hpp"
 #include "actors/shared/small_random.hpp"
 #include "messages/local/links.hpp"
 #include "messages/local/recycled.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/values/ids.hpp"
+#include "messages/values/peer_view.hpp"
 #include "messages/values/rank_info.hpp"
 #include "messages/values/time.hpp"
 #include "messages/wire/protocol.hpp"
@@ -77,10 +77,9 @@ public:
         const rank_info* to;
         wire_message message;
     };
+    /// One that has not answered is being dialled, and may be asked already.
     struct linked {
-        rank_info peer;
-        /// False: it is being dialled, and may be asked already.
-        bool has_answered = true;
+        peer_view_ptr peer;
     };
     struct lost {
         incarnation peer;
@@ -105,7 +104,11 @@ public:
     };
     struct tell_ready {
         std::vector<kvferry::attempt> sessions;
-        incarnation peer;
+        peer_view_ptr peer;
+    };
+    /// That writer of the session that has just been bound may be asked already.
+    struct is_ready {
+        peer_view_ptr peer;
     };
     /// Sessions that have not heard it yet.
     struct tell_lost {
@@ -118,16 +121,19 @@ public:
         bool never_up = false;
     };
 
-    using effect = std::variant<dial, send, tell_ready, tell_lost, link_over>;
+    using effect = std::variant<dial, send, tell_ready, is_ready, tell_lost, link_over>;
     using effects = recycled_vector<effect>;
 
     explicit receiving_links(facts fixed) : facts_(fixed), random_(fixed.seed) {}
 
     effects on(event&&, time_point now);
 
-    /// Sessions that it may write for.
-    std::vector<kvferry::attempt> sessions_of(incarnation peer) const {
-        return by_writer_.of(peer);
+    /// Sessions that it may write for. A copy: what is done for one of them may change it.
+    std::vector<kvferry::attempt> sessions_of(incarnation) const;
+    /// Null: there is no link to it.
+    peer_view_ptr view_of(incarnation peer) const {
+        const auto known = peers_.find(peer);
+        return known == peers_.end() ? nullptr : known->second.view;
     }
     /// Something was said of that rid: `request_opened` matters.
     bool has_notices_of(rid request) const { return noticed_.contains(request); }
@@ -146,15 +152,28 @@ private:
         bool may_be_asked;
     };
     struct up {};
+    /// Nobody has needed it, or not since it was lost.
+    struct none {};
+    /// Lies here as long as it has a session or a link. What each bound session looks at comes
+    /// first: beside very many peers each line of memory is waited for.
     struct peer {
+        /// Null: it has no link.
+        peer_view_ptr view;
+        /// For which it may write, and how many of their writers it is.
+        id_map<kvferry::attempt, std::uint32_t> sessions;
+        std::variant<none, dialling, up> link;
+        /// Whom to dial, while it has no link.
         rank_info info;
-        std::variant<dialling, up> link;
         /// In their order; those that were sent come first.
         std::deque<pending_notice> notices;
 
+        bool has_link() const { return !std::holds_alternative<none>(link); }
         bool may_be_asked() const {
             const auto* dials = std::get_if<dialling>(&link);
-            return !dials || dials->may_be_asked;
+            return dials ? dials->may_be_asked : has_link();
+        }
+        kvferry::incarnation process() const {
+            return view ? view->info.incarnation : info.incarnation;
         }
     };
     struct debtor {
@@ -178,8 +197,9 @@ private:
     void take(tick&, time_point now, effects&);
     void take(stopping&, time_point now, effects&);
 
-    peer& meet(const rank_info&, effects&);
-    bool is_worth_a_dial(const lost&, bool has_notices) const;
+    peer& meet(incarnation, const rank_info&, effects&);
+    bool is_worth_a_dial(const lost&, const peer&) const;
+    bool has_sessions(incarnation) const;
     void look_for_again(const rank_info&, const caf::error& why, time_point now);
     void search_later(debtor&, time_point now);
     void send_notices(peer&, time_point now, effects&);
@@ -190,7 +210,6 @@ private:
     small_random random_;
     bool stopping_ = false;
     id_map<kvferry::attempt, session> sessions_;
-    peer_index<kvferry::attempt> by_writer_;
     std::unordered_map<incarnation, peer> peers_;
     /// Peers with notices about a request, one entry for each.
     std::unordered_map<rid, std::vector<incarnation>> noticed_;

@@ -71,14 +71,19 @@ public:
         return *slot;
     }
 
-    void ready(std::uint32_t rank, const rank_info& info = {}, bool process_watched = true) {
+    peer_view_ptr view_of(std::uint32_t rank, const rank_info& info = {},
+                          bool process_watched = true) {
         auto view = std::make_shared<peer_view>();
         view->info = info;
         view->info.rank = {rank};
         view->info.incarnation = process_of(rank);
         view->link = link(rank).handle();
         view->process_watched = process_watched;
-        tell(peer_ready{std::move(view)});
+        return view;
+    }
+
+    void ready(std::uint32_t rank, const rank_info& info = {}, bool process_watched = true) {
+        tell(peer_ready{view_of(rank, info, process_watched)});
     }
 
     void receive(bool last = true) {

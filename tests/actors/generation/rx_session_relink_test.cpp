@@ -28,6 +28,17 @@ TEST_CASE(
     CHECK(test.releases() == 1);
 }
 
+TEST_CASE("rx_session: writers that are told with their links are asked without a further word") {
+    rx_fixture test;
+    test.tell(bind_writers{.writers = {rx_fixture::writer(0), rx_fixture::writer(1)},
+                           .linked = {test.view_of(0)}});
+    test.receive();
+    CHECK(test.sent_to<request_data>(0).size() == 1);
+    CHECK(test.sent_to<request_data>(1).empty());
+    test.ready(1);
+    CHECK(test.sent_to<request_data>(1).size() == 1);
+}
+
 TEST_CASE("rx_session: a slice that the host lends while the link is down is asked for when it is "
           "back") {
     rx_fixture test;

@@ -9,7 +9,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <map>
+#include <memory>
 #include <random>
 #include <set>
 #include <string>
@@ -85,7 +89,7 @@ private:
                 CHECK(asked_.insert(x->endpoint).second);
             if (const auto* x = std::get_if<known_instances::bind_session>(&effect)) {
                 CHECK(waiting_.erase(x->attempt.value) == 1);
-                CHECK(value_.ranks_of(endpoints_[0]));
+                CHECK(value_.answer_of(endpoints_[0]));
             }
             if (const auto* x = std::get_if<known_instances::fail_session>(&effect))
                 CHECK(waiting_.erase(x->attempt.value) == 1);
@@ -149,7 +153,7 @@ private:
             if (state_[rank] != dialling)
                 return;
             state_[rank] = up;
-            return happens(receiving_links::linked{context_[rank]});
+            return happens(receiving_links::linked{view_of(context_[rank])});
         case 5:
             if (state_[rank] == none)
                 return;
@@ -180,18 +184,33 @@ private:
     void happens(receiving_links::event event, std::optional<std::uint32_t> lost = {}) {
         if (lost)
             state_[*lost] = none;
+        const auto binding = std::holds_alternative<receiving_links::session_bound>(event);
+        std::ptrdiff_t ready = 0;
         for (const auto& effect : value_.on(std::move(event), now_)) {
             if (const auto* x = std::get_if<receiving_links::dial>(&effect))
                 CHECK(std::exchange(state_[x->peer.rank.value], dialling) == none);
             if (const auto* x = std::get_if<receiving_links::send>(&effect))
                 CHECK(state_[x->peer.value] == up);
             if (const auto* x = std::get_if<receiving_links::tell_ready>(&effect)) {
-                CHECK(state_[x->peer.value] == up);
+                CHECK(state_[x->peer->info.incarnation.value] == up);
                 check_open(x->sessions);
+            }
+            if (const auto* x = std::get_if<receiving_links::is_ready>(&effect)) {
+                CHECK(binding);
+                CHECK(state_[x->peer->info.incarnation.value] == up);
+                ++ready;
             }
             if (const auto* x = std::get_if<receiving_links::tell_lost>(&effect))
                 check_open(x->sessions);
         }
+        if (binding) // with its writers a session hears of every link that is up
+            CHECK(ready == std::count(state_.begin(), state_.end(), up));
+    }
+
+    static peer_view_ptr view_of(const rank_info& rank) {
+        auto result = std::make_shared<peer_view>();
+        result->info = rank;
+        return result;
     }
 
     std::mt19937_64 random_;
