@@ -7,6 +7,7 @@
 #include "actors/shared/id_map.hpp"
 #include "messages/errors.hpp"
 #include "messages/limits.hpp"
+#include "messages/local/fetch_ahead.hpp"
 #include "messages/local/recycled.hpp"
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
@@ -191,6 +192,15 @@ public:
     const session* find(const Key& key) const {
         return const_cast<session_table*>(this)->find(key);
     }
+    /// Null: unknown. For who looks at it soon; its entries elsewhere follow its actor's number.
+    const session* fetch_ahead(const Key& key) const {
+        const auto* known = find(key);
+        if (known)
+            kvferry::fetch_ahead(known, sizeof(*known));
+        deadlines_.fetch_ahead(key);
+        return known;
+    }
+    void fetch_ahead_actor(const session& known) const { by_actor_.fetch_ahead(known.actor_id); }
     session& at(const Key& key) { return sessions_.at(key); }
     bool contains(const Key& key) const { return sessions_.contains(key); }
     std::size_t size() const { return sessions_.size(); }

@@ -3,9 +3,11 @@
 #include "actors/decisions/receiving/receiving_messages.hpp"
 #include "actors/generation/receiver.hpp"
 #include "messages/local/info_exchange.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/local/worker.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/values/error_format.hpp"
+#include "transport/loop/short_lived.hpp"
 
 #include <utility>
 
@@ -183,10 +185,22 @@ void receiver_state::perform(receiving_links::tell_ready& x) {
     }
 }
 
+/// Most of them end of it, and what they are lies in no cache: it is brought near for all of them
+/// before the first one runs.
 void receiver_state::perform(receiving_links::tell_lost& x) {
-    for (auto attempt : x.sessions)
-        if (const auto* known = sessions_.find(attempt))
-            tell(self_, known->actor, x.news);
+    recycled_vector<const session*> concerned;
+    concerned.reserve(x.sessions.size());
+    for (auto attempt : x.sessions) {
+        if (const auto* known = sessions_.fetch_ahead(attempt))
+            concerned.push_back(known);
+        links_.fetch_ahead(attempt);
+    }
+    for (const auto* known : concerned) {
+        fetch_ahead<rx_session_state>(known->actor);
+        sessions_.fetch_ahead_actor(*known);
+    }
+    for (const auto* known : concerned)
+        tell(self_, known->actor, x.news);
 }
 
 void receiver_state::perform(receiving_links::link_over& x) {

@@ -53,6 +53,9 @@ public:
         return known ? std::optional{known->when} : std::nullopt;
     }
 
+    /// For who sets or erases it soon.
+    void fetch_ahead(const Key& key) const { known_.fetch_ahead(key); }
+
     std::optional<time_point> next() const {
         return line_.empty() ? std::nullopt : std::optional{line_.front().when};
     }

@@ -2,6 +2,8 @@
 // Ids to small values, in one block of memory: one look at it finds an entry among many thousands.
 #pragma once
 
+#include "messages/local/fetch_ahead.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -74,6 +76,12 @@ public:
         return std::any_of(slots_.begin(), slots_.end(), [&holds](const auto& slot) {
             return slot && holds(slot->first, slot->second);
         });
+    }
+
+    /// For who looks for it soon.
+    void fetch_ahead(const Key& key) const {
+        if (!slots_.empty())
+            kvferry::fetch_ahead(&slots_[home_of(key)], sizeof(slots_[0]));
     }
 
 private:

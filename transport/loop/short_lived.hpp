@@ -3,9 +3,11 @@
 // round on their home's thread, and nothing of them runs before their first message.
 #pragma once
 
+#include "messages/local/fetch_ahead.hpp"
 #include "messages/local/recycled.hpp"
 #include "transport/loop/resident.hpp"
 
+#include <caf/actor_cast.hpp>
 #include <caf/actor_control_block.hpp>
 #include <caf/actor_storage.hpp>
 #include <caf/config.hpp>
@@ -28,6 +30,13 @@ Interface spawn_short_lived(caf::actor_system& system, placement where, Args&&..
     auto cfg = where.config();
     return system.template spawn_impl<neighbour<State, short_lived<Interface>>, caf::lazy_init>(
         cfg, std::forward<Args>(args)...);
+}
+
+/// For who tells such an actor something soon.
+template <class State, class Interface>
+void fetch_ahead(const Interface& actor) {
+    fetch_ahead(caf::actor_cast<caf::actor_control_block*>(actor),
+                sizeof(caf::actor_storage<neighbour<State, short_lived<Interface>>>));
 }
 
 } // namespace kvferry

@@ -135,6 +135,8 @@ public:
         const auto known = peers_.find(peer);
         return known == peers_.end() ? nullptr : known->second.view;
     }
+    /// For who ends that session soon.
+    void fetch_ahead(kvferry::attempt session) const { sessions_.fetch_ahead(session); }
     /// Something was said of that rid: `request_opened` matters.
     bool has_notices_of(rid request) const { return noticed_.contains(request); }
     /// When tick is due.
