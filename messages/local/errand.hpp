@@ -4,6 +4,7 @@
 #pragma once
 
 #include "messages/local/recycled.hpp"
+#include "messages/type_ids.hpp"
 
 #include <caf/abstract_actor.hpp>
 #include <caf/actor_cast.hpp>
@@ -70,30 +71,23 @@ public:
 /// The errand that its thread is running a handler for; null: the handler's message came with CAF.
 inline constinit thread_local errand* running_errand = nullptr;
 
-/// A message that is the actor's if it has a home and takes such.
-struct errand_offer {
-    /// Invalid: an answer, which every actor takes that asks.
-    caf::type_id_t type = caf::invalid_type_id;
-    void* what = nullptr;
-    errand_ptr (*make)(void* what) = nullptr;
-    /// Not from one thread to another: questions, whose way back is the asker's, and answers.
-    bool stays_on_thread = false;
-};
-
-/// Read by an actor that is called with no mail.
-inline constinit thread_local const errand_offer* offered_errand = nullptr;
+/// What an actor that is called with no mail may take, if it has a home; an empty one asks whether
+/// a question would be taken.
+inline constinit thread_local errand_ptr* offered_errand = nullptr;
 
 /// Beside CAF's own flags: the actor may be called with no mail.
 inline constexpr int takes_errands_flag = 0x0001'0000;
 
 /// False: it is the caller's still.
-inline bool offer_to(caf::abstract_actor& actor, const errand_offer& offer) {
-    if (!actor.getf(takes_errands_flag))
-        return false;
-    offered_errand = &offer;
-    const auto taken = actor.enqueue(nullptr, nullptr);
-    offered_errand = nullptr;
-    return taken;
+inline bool offer_to(caf::abstract_actor& actor, errand_ptr& what) {
+    offered_errand = &what;
+    return actor.enqueue(nullptr, nullptr);
+}
+
+/// Whether it could be one that takes errands of this type.
+inline bool may_take_errands(const caf::abstract_actor& actor, caf::type_id_t type) {
+    return type >= caf::id_block::kvferry::begin && type < caf::id_block::kvferry::end
+           && actor.getf(takes_errands_flag);
 }
 
 /// The answer to a question between actors of one thread: made with the question, and sent on its
@@ -124,14 +118,9 @@ public:
 private:
     static void send(std::unique_ptr<errand_answer> way_back) {
         const auto asker = way_back->asker;
-        const errand_offer offer{caf::invalid_type_id, &way_back,
-                                 [](void* made) -> errand_ptr {
-                                     return std::move(
-                                         *static_cast<std::unique_ptr<errand_answer>*>(made));
-                                 },
-                                 true};
-        if (asker) // there is always one, which compilers cannot know
-            (void)offer_to(*asker->get(), offer);
+        errand_ptr made = std::move(way_back);
+        if (asker && asker->get()->getf(takes_errands_flag)) // it is, which compilers cannot know
+            (void)offer_to(*asker->get(), made);
     }
 };
 
@@ -148,6 +137,8 @@ public:
     explicit errand_with(Message&& said)
         : errand(caf::type_id_v<Message>, &said_, leaves_rank<Message>), said_(std::move(said)) {}
 
+    Message& said() { return said_; }
+
 private:
     Message said_;
 };
@@ -155,29 +146,27 @@ private:
 /// False: the message is the caller's still, and goes as CAF's messages go.
 template <class Handle, class Message>
 bool hand_over(const Handle& to, Message& message) {
-    return offer_to(*caf::actor_cast<caf::abstract_actor*>(to),
-                    {caf::type_id_v<Message>, &message, [](void* said) -> errand_ptr {
-                         return std::make_unique<errand_with<Message>>(
-                             std::move(*static_cast<Message*>(said)));
-                     }});
+    auto& actor = *caf::actor_cast<caf::abstract_actor*>(to);
+    if (!may_take_errands(actor, caf::type_id_v<Message>))
+        return false;
+    auto* const made = new errand_with<Message>{std::move(message)};
+    errand_ptr offered{made};
+    if (offer_to(actor, offered))
+        return true;
+    message = std::move(made->said());
+    return false;
 }
 
-/// The same for a question, whose answer goes where `make_way_back` says.
+/// The same for a question, whose answer goes where `make_way_back` says: it stays on its thread.
 template <class Handle, class Message, class MakeWayBack>
 bool hand_over(const Handle& to, Message& message, MakeWayBack& make_way_back) {
-    struct question {
-        Message& said;
-        MakeWayBack& make_way_back;
-    } what{message, make_way_back};
-    return offer_to(*caf::actor_cast<caf::abstract_actor*>(to),
-                    {caf::type_id_v<Message>, &what,
-                     [](void* asked) -> errand_ptr {
-                         auto& x = *static_cast<question*>(asked);
-                         auto made = std::make_unique<errand_with<Message>>(std::move(x.said));
-                         made->way_back = x.make_way_back();
-                         return made;
-                     },
-                     true});
+    auto& actor = *caf::actor_cast<caf::abstract_actor*>(to);
+    errand_ptr offered;
+    if (!may_take_errands(actor, caf::type_id_v<Message>) || !offer_to(actor, offered))
+        return false;
+    offered = std::make_unique<errand_with<Message>>(std::move(message));
+    offered->way_back = make_way_back();
+    return offer_to(actor, offered);
 }
 
 } // namespace kvferry

@@ -3,8 +3,11 @@
 #include "messages/local/recycled.hpp"
 
 #include <array>
+#include <atomic>
+#include <cstdlib>
 #include <mutex>
 #include <new>
+#include <utility>
 
 namespace kvferry {
 
@@ -13,6 +16,9 @@ namespace {
 /// Sizes are rounded up to this.
 constexpr std::size_t unit_bytes = 64;
 constexpr std::size_t size_count = recycled_block_bytes_max / unit_bytes + 1;
+/// Lists of kept objects follow those of blocks.
+constexpr std::size_t kinds_max = 8;
+constexpr std::size_t list_count = size_count + kinds_max;
 
 // Tools that watch memory must see each block come and go.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -34,6 +40,21 @@ constexpr std::size_t rounded(std::size_t index) {
     return (index == 0 ? 1 : index) * unit_bytes;
 }
 
+struct kind {
+    std::size_t bytes = 0;
+    void (*destroy)(void*) noexcept = nullptr;
+};
+/// Each is written once, before its first object is made.
+constinit std::array<kind, kinds_max> kinds{};
+constinit std::atomic<std::size_t> kind_count{0};
+
+constexpr bool is_kind(std::size_t index) {
+    return index >= size_count;
+}
+std::size_t bytes_of(std::size_t index) {
+    return is_kind(index) ? kinds[index - size_count].bytes : rounded(index);
+}
+
 struct free_list {
     free_block* first = nullptr;
     std::size_t blocks = 0;
@@ -48,9 +69,10 @@ struct free_list {
         --blocks;
         return block;
     }
-    void release() {
+    /// `index`: whose list it is.
+    void release(std::size_t index) {
         while (first)
-            ::operator delete(pop());
+            is_kind(index) ? kinds[index - size_count].destroy(pop()) : ::operator delete(pop());
     }
 };
 
@@ -67,7 +89,7 @@ public:
         if (!lock)
             return false;
         auto& kept = kept_[index];
-        if ((kept.batches + 1) * batch_blocks * rounded(index) > recycled_bytes_max)
+        if ((kept.batches + 1) * batch_blocks * bytes_of(index) > recycled_bytes_max)
             return false;
         batch.first->next_batch = kept.first;
         kept = {batch.first, kept.batches + 1};
@@ -89,7 +111,7 @@ private:
         std::size_t batches = 0;
     };
     std::mutex mutex_;
-    std::array<batch_list, size_count> kept_ = {};
+    std::array<batch_list, list_count> kept_ = {};
 };
 
 depot& everybodys() {
@@ -97,27 +119,31 @@ depot& everybodys() {
     return *instance;
 }
 
-// Of each thread. No constructor and no destructor, which would be looked for at each use.
-constinit thread_local std::array<free_list, size_count> lists{};
-/// Its end is seen to; from there on blocks go straight back.
-enum class stage { before, during, after };
-constinit thread_local stage now_in = stage::before;
+/// Of each thread, by index; null before their first use and after the thread's last. The pointer
+/// alone is the thread's, so that it may lie where it is found without a call, also in a library
+/// that is loaded late.
+[[gnu::tls_model("initial-exec")]] constinit thread_local free_list* lists = nullptr;
+/// The thread's end has been seen to, or is over.
+constinit thread_local bool has_begun = false;
 
 struct ending {
     ~ending() {
-        now_in = stage::after;
-        for (auto& list : lists)
-            list.release();
+        auto* const all = std::exchange(lists, nullptr);
+        // Kept objects first: they may give back blocks.
+        for (auto index = list_count; all && index-- > 0;)
+            all[index].release(index);
+        delete[] all;
     }
 };
 
 /// Whether this thread has lists.
 bool has_lists() {
-    if (now_in == stage::before) [[unlikely]] {
+    if (!has_begun) [[unlikely]] {
+        has_begun = true;
+        lists = new (std::nothrow) free_list[list_count]; // without them nothing goes round
         thread_local const ending at_last;
-        now_in = stage::during;
     }
-    return now_in == stage::during;
+    return lists != nullptr;
 }
 
 // What is seldom needed is kept out of the two below, which are a dozen instructions each.
@@ -133,10 +159,7 @@ bool has_lists() {
     return list.first ? list.pop() : ::operator new(rounded(index));
 }
 
-[[gnu::noinline]] void give_away(void* block, std::size_t bytes) noexcept {
-    if (!goes_round || bytes > recycled_block_bytes_max || !has_lists())
-        return ::operator delete(block);
-    const auto index = index_of(bytes);
+void put(std::size_t index, void* block) noexcept {
     auto& list = lists[index];
     list.push(block);
     if (list.blocks < 2 * batch_blocks)
@@ -145,14 +168,20 @@ bool has_lists() {
     while (batch.blocks < batch_blocks)
         batch.push(list.pop());
     if (!everybodys().leave(index, batch))
-        batch.release();
+        batch.release(index);
+}
+
+[[gnu::noinline]] void give_away(void* block, std::size_t bytes) noexcept {
+    if (!goes_round || bytes > recycled_block_bytes_max || !has_lists())
+        return ::operator delete(block);
+    put(index_of(bytes), block);
 }
 
 } // namespace
 
 void* take_memory(std::size_t bytes) {
-    if (bytes <= recycled_block_bytes_max)
-        if (auto& list = lists[index_of(bytes)]; list.first) [[likely]]
+    if (auto* const all = lists; all && bytes <= recycled_block_bytes_max) [[likely]]
+        if (auto& list = all[index_of(bytes)]; list.first) [[likely]]
             return list.pop();
     return take_new(bytes);
 }
@@ -160,10 +189,33 @@ void* take_memory(std::size_t bytes) {
 void give_memory(void* block, std::size_t bytes) noexcept {
     if (!block)
         return;
-    if (bytes <= recycled_block_bytes_max && now_in == stage::during)
-        if (auto& list = lists[index_of(bytes)]; list.blocks < 2 * batch_blocks - 1) [[likely]]
+    if (auto* const all = lists; all && bytes <= recycled_block_bytes_max) [[likely]]
+        if (auto& list = all[index_of(bytes)]; list.blocks < 2 * batch_blocks - 1) [[likely]]
             return list.push(block);
     give_away(block, bytes);
+}
+
+kept_objects::kept_objects(std::size_t bytes, void (*destroy)(void*) noexcept)
+    : index_(size_count + kind_count.fetch_add(1)) {
+    if (index_ >= list_count) // a fact about our own code
+        std::abort();
+    kinds[index_ - size_count] = {bytes, destroy};
+}
+
+void* kept_objects::take() const {
+    if (!goes_round || !has_lists())
+        return nullptr;
+    auto& list = lists[index_];
+    if (!list.first)
+        list = everybodys().take(index_);
+    return list.first ? list.pop() : nullptr;
+}
+
+void kept_objects::keep(void* object) const noexcept {
+    if (!goes_round || !has_lists())
+        kinds[index_ - size_count].destroy(object);
+    else
+        put(index_, object);
 }
 
 } // namespace kvferry

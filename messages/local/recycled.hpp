@@ -20,6 +20,22 @@ inline constexpr std::size_t recycled_block_bytes_max = 8192;
 /// Free blocks of one size that are kept beside some sixty of each thread.
 inline constexpr std::size_t recycled_bytes_max = std::size_t{512} << 10;
 
+/// Objects of one type that go round as they are, constructed: they are dear to make.
+class kept_objects {
+public:
+    /// `destroy` ends one that is not kept and frees its memory; any thread. At most eight of them
+    /// in a process, each for ever.
+    kept_objects(std::size_t bytes, void (*destroy)(void*) noexcept);
+
+    /// Null: there is none.
+    void* take() const;
+    /// Its first 16 bytes are overwritten.
+    void keep(void* object) const noexcept;
+
+private:
+    std::size_t index_;
+};
+
 /// For containers.
 template <class T>
 struct recycling {

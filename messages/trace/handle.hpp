@@ -99,11 +99,12 @@ trace::event about(const Message& x) {
     return result;
 }
 
-inline void record_at_actor(trace::event x, const char* actor, trace::instant what) {
+inline void record_at_actor(const trace::event& about, const char* actor, trace::instant what) {
+    auto x = about;
     x.actor = actor;
     x.what = what;
     if (const auto* self = trace::running_actor) {
-        x.actor_id = static_cast<std::uint32_t>(self->id());
+        x.actor_id = static_cast<std::uint32_t>(trace::id_of(*self));
         const void* mail = running_errand;
         if (!mail)
             mail = const_cast<caf::local_actor*>(self)->current_mailbox_element();
@@ -186,7 +187,7 @@ void record_wire(Self* self, trace::instant what, const wire_message& message) {
     const auto& header = header_of(message);
     trace::event x;
     x.actor = self->name();
-    x.actor_id = static_cast<std::uint32_t>(self->id());
+    x.actor_id = static_cast<std::uint32_t>(trace::id_of(*self));
     x.message = name_of(message).data();
     x.rid = header.request.value;
     x.attempt = header.attempt.value;
@@ -207,7 +208,7 @@ void record_io(Self* self, trace::instant what, const char* how, std::uint64_t o
                std::uint64_t bytes = 0, std::uint64_t rid = 0) {
     trace::event x;
     x.actor = self->name();
-    x.actor_id = static_cast<std::uint32_t>(self->id());
+    x.actor_id = static_cast<std::uint32_t>(trace::id_of(*self));
     x.message = how;
     x.rid = rid;
     x.key = operation;
@@ -240,28 +241,44 @@ void record_join(Self* self, rid request, const trace_parent& parent) {
 
 namespace detail {
 
-/// What handle() makes of a member function.
-template <class State, class Base, class Result, class Message>
-answer_t<Result> run_handler(State* state, Result (Base::*method)(Message),
-                             std::remove_reference_t<Message>& message) {
-    using answer = answer_t<Result>;
+/// What handle() makes of a member function without result. Returned: why it failed.
+template <class State, class Base, class Message>
+caf::error run_telling(State* state, void (Base::*method)(Message),
+                       std::remove_reference_t<Message>& message) {
     const auto event = about(message);
     const working_on request{event.rid};
     record_at_actor(event, State::name, trace::instant::dequeued);
     try {
-        if constexpr (std::is_void_v<Result>) {
-            (state->*method)(std::forward<Message>(message));
-            record_at_actor(event, State::name, trace::instant::done);
-            return answer{};
-        } else {
-            answer result = (state->*method)(std::forward<Message>(message));
-            record_at_actor(event, State::name, trace::instant::done);
-            return result;
-        }
+        (state->*method)(std::forward<Message>(message));
+        record_at_actor(event, State::name, trace::instant::done);
+        return {};
     } catch (const std::exception& thrown) {
         return report_throw(state, event, thrown.what());
     } catch (...) {
         return report_throw(state, event, "an exception of unknown type");
+    }
+}
+
+/// What handle() makes of a member function.
+template <class State, class Base, class Result, class Message>
+answer_t<Result> run_handler(State* state, Result (Base::*method)(Message),
+                             std::remove_reference_t<Message>& message) {
+    if constexpr (std::is_void_v<Result>) {
+        auto problem = run_telling<State, Base, Message>(state, method, message);
+        return problem ? answer_t<Result>{std::move(problem)} : answer_t<Result>{};
+    } else {
+        const auto event = about(message);
+        const working_on request{event.rid};
+        record_at_actor(event, State::name, trace::instant::dequeued);
+        try {
+            answer_t<Result> result = (state->*method)(std::forward<Message>(message));
+            record_at_actor(event, State::name, trace::instant::done);
+            return result;
+        } catch (const std::exception& thrown) {
+            return report_throw(state, event, thrown.what());
+        } catch (...) {
+            return report_throw(state, event, "an exception of unknown type");
+        }
     }
 }
 
@@ -321,10 +338,21 @@ private:
             method_<Base, Result, Message> = method;
             known_[type - block::begin].store(
                 [](State* state, errand& what) {
-                    auto result = run_handler<State, Base, Result, Message>(
-                        state, method_<Base, Result, Message>,
-                        *static_cast<std::decay_t<Message>*>(what.message));
-                    answer_errand(what, result);
+                    auto& message = *static_cast<std::decay_t<Message>*>(what.message);
+                    if constexpr (std::is_void_v<Result>) {
+                        auto problem = run_telling<State, Base, Message>(
+                            state, method_<Base, Result, Message>, message);
+                        if (!what.way_back) // hardly anybody waits for nothing
+                            return;
+                        caf::result<void> result;
+                        if (problem)
+                            result = std::move(problem);
+                        answer_errand(what, result);
+                    } else {
+                        auto result = run_handler<State, Base, Result, Message>(
+                            state, method_<Base, Result, Message>, message);
+                        answer_errand(what, result);
+                    }
                 },
                 std::memory_order_release);
         }
@@ -350,8 +378,8 @@ template <class Self, class Handle, class Message>
 void tell(Self* self, const Handle& to, Message message) {
     if (!to)
         return;
-    detail::record_sending(detail::about(message), self->name(), self->id(), trace::instant::sent,
-                           [&] {
+    detail::record_sending(detail::about(message), self->name(), trace::id_of(*self),
+                           trace::instant::sent, [&] {
                                if (!hand_over(to, message))
                                    self->send(to, std::move(message));
                                return std::uint64_t{0};
@@ -424,7 +452,7 @@ public:
     void then(Answered answered, Failed failed) && {
         auto about = detail::about(message_);
         const char* who = self_->name();
-        detail::record_sending(about, who, self_->id(), trace::instant::asked, [&] {
+        detail::record_sending(about, who, trace::id_of(*self_), trace::instant::asked, [&] {
             if (!to_ || !ask_neighbour(about, who, answered, failed)) {
                 auto pending = self_->request(to_, caf::infinite, std::move(message_));
                 about.number = pending.id().integer_value();

@@ -3,41 +3,33 @@
 #include "messages/trace/trace.hpp"
 
 #include <algorithm>
-#include <array>
 #include <bit>
-#include <cstring>
 #include <ctime>
 #include <deque>
 #include <memory>
 #include <mutex>
 #include <utility>
 
-#if defined(__x86_64__)
-#include <x86intrin.h>
-#endif
-
 namespace kvferry::trace {
 
 namespace {
 
-constexpr std::size_t words_per_event = sizeof(event) / sizeof(std::uint64_t);
-using event_words = std::array<std::uint64_t, words_per_event>;
+using detail::event_words;
+using detail::words_per_event;
 
 /// Only its own thread writes. A reader copies events first and then drops those that may have been
-/// overwritten meanwhile. Events are copied word by word, so that each word is old or new, never
-/// torn.
-struct ring {
-    explicit ring(std::size_t size) : events(new event_words[size]), capacity(size) {}
+/// overwritten meanwhile.
+struct ring : detail::ring_writing {
+    explicit ring(std::size_t size) : memory(new event_words[size]) {
+        events = memory.get();
+        capacity = size;
+    }
 
-    std::unique_ptr<event_words[]> events; // not initialized: pages are touched when used
-    const std::uint64_t capacity;
-    std::uint64_t recorded = 0;
+    const std::unique_ptr<event_words[]> memory; // not initialized: pages are touched when used
     // Guarded by the registry's mutex.
     std::uint32_t number = 0;
     std::string rank;
     std::string role;
-
-    event_words& at(std::uint64_t index) { return events[index & (capacity - 1)]; }
 };
 
 struct registry {
@@ -53,10 +45,7 @@ registry& all() {
     return *instance;
 }
 
-constinit std::atomic<std::uint64_t (*)()> virtual_clock{nullptr};
-constinit std::atomic<bool> enabled{true};
 constinit std::atomic<std::size_t> kept_events{ring_events};
-constinit thread_local ring* mine = nullptr;
 /// True once the thread's ring is gone: later events are dropped.
 constinit thread_local bool over = false;
 
@@ -65,7 +54,7 @@ struct ring_owner {
     std::shared_ptr<ring> held;
 
     ~ring_owner() {
-        mine = nullptr;
+        detail::ring_of_thread = nullptr;
         over = true;
         std::lock_guard guard{all().mutex};
         std::erase(all().living, held);
@@ -83,8 +72,12 @@ ring& make_mine() {
         owner.held->number = all().threads++;
         all().living.push_back(owner.held);
     }
-    mine = owner.held.get();
-    return *mine;
+    detail::ring_of_thread = owner.held.get();
+    return *owner.held;
+}
+
+ring* mine() {
+    return static_cast<ring*>(detail::ring_of_thread);
 }
 
 std::uint64_t monotonic_ns() noexcept {
@@ -123,55 +116,32 @@ std::uint64_t read(ring& from, std::uint64_t& first, std::vector<event>& into, b
 
 } // namespace
 
-std::uint64_t now() noexcept {
-    if (auto* clock = virtual_clock.load(std::memory_order_relaxed)) [[unlikely]]
-        return clock();
-#if defined(__x86_64__)
-    return __rdtsc(); // a third of the cost of a clock call
-#else
-    return monotonic_ns();
-#endif
+namespace detail {
+
+ring_writing* first_ring() noexcept {
+    return over ? nullptr : &make_mine();
 }
 
+std::uint64_t clock_ns() noexcept {
+    return monotonic_ns();
+}
+
+} // namespace detail
+
 void use_clock(std::uint64_t (*virtual_nanoseconds)()) noexcept {
-    virtual_clock.store(virtual_nanoseconds, std::memory_order_relaxed);
+    detail::virtual_clock.store(virtual_nanoseconds, std::memory_order_relaxed);
 }
 
 void enable(bool on) noexcept {
-    enabled.store(on, std::memory_order_relaxed);
+    detail::enabled.store(on, std::memory_order_relaxed);
 }
 
 void keep_events(std::size_t count) noexcept {
     kept_events.store(count, std::memory_order_relaxed);
 }
 
-void record(const event& x) noexcept {
-    if (!enabled.load(std::memory_order_relaxed)) [[unlikely]]
-        return;
-    auto* to = mine;
-    if (!to) [[unlikely]] {
-        if (over)
-            return;
-        to = &make_mine();
-    }
-    const auto* from = reinterpret_cast<const char*>(&x);
-    auto& place = to->at(to->recorded);
-    const auto copy = [from, &place](std::size_t word) {
-        std::uint64_t value;
-        std::memcpy(&value, from + word * sizeof value, sizeof value);
-        std::atomic_ref{place[word]}.store(value, std::memory_order_relaxed);
-    };
-    std::atomic_thread_fence(std::memory_order_release);
-    // One by one: a loop takes three times as long.
-    const auto copy_all = [&copy]<std::size_t... words>(std::index_sequence<words...>) {
-        (copy(words), ...);
-    };
-    copy_all(std::make_index_sequence<words_per_event>{});
-    std::atomic_ref{to->recorded}.store(to->recorded + 1, std::memory_order_release);
-}
-
 clock_pair clock_now() noexcept {
-    if (virtual_clock.load(std::memory_order_relaxed)) {
+    if (detail::virtual_clock.load(std::memory_order_relaxed)) {
         const auto nanoseconds = now();
         return {nanoseconds, nanoseconds};
     }
@@ -193,7 +163,7 @@ clock_pair clock_now() noexcept {
 }
 
 std::int64_t monotonic_began_at() noexcept {
-    if (virtual_clock.load(std::memory_order_relaxed))
+    if (detail::virtual_clock.load(std::memory_order_relaxed))
         return 0;
     timespec time{};
     ::clock_gettime(CLOCK_REALTIME, &time);
@@ -202,13 +172,13 @@ std::int64_t monotonic_began_at() noexcept {
 }
 
 clock_pair first_clock() noexcept {
-    return virtual_clock.load(std::memory_order_relaxed) ? clock_pair{} : all().started;
+    return detail::virtual_clock.load(std::memory_order_relaxed) ? clock_pair{} : all().started;
 }
 
 void name_thread(std::string rank, std::string role) {
-    if (!mine && over)
+    if (!mine() && over)
         return;
-    auto& to = mine ? *mine : make_mine();
+    auto& to = mine() ? *mine() : make_mine();
     std::lock_guard guard{all().mutex};
     to.rank = std::move(rank);
     to.role = std::move(role);
@@ -217,8 +187,8 @@ void name_thread(std::string rank, std::string role) {
 snapshot this_thread() {
     snapshot result;
     std::uint64_t first = 0;
-    if (mine)
-        result.overwritten = read(*mine, first, result.events, false);
+    if (auto* ring = mine())
+        result.overwritten = read(*ring, first, result.events, false);
     return result;
 }
 

@@ -18,12 +18,15 @@
 #include <caf/sec.hpp>
 #include <caf/stateful_actor.hpp>
 #include <caf/type_id.hpp>
+#include <caf/unit.hpp>
 
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <new>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 namespace kvferry {
@@ -50,6 +53,9 @@ public:
     virtual std::shared_ptr<home_door> door() const { return nullptr; }
     /// Runs it behind everything that is ready; on its own thread.
     virtual void later(errand_ptr) {}
+
+    /// What CAF sees while an actor of this thread handles what nobody waits for.
+    caf::mailbox_element unasked;
 };
 
 /// Whose thread this is; null on threads that are no home. Actors compare theirs with it, because a
@@ -97,11 +103,7 @@ class resident : public Interface::base, public errand_taker {
 public:
     using super = typename Interface::base;
 
-    explicit resident(caf::actor_config& cfg)
-        : super(cfg),
-          home_((cfg.flags & has_home_flag) != 0 ? static_cast<home_unit*>(cfg.host) : nullptr),
-          door_(home_ ? home_->door() : nullptr),
-          counters_(counters_of_thread ? *counters_of_thread : nullptr) {}
+    explicit resident(caf::actor_config& cfg) : super(cfg) { live_at(cfg); }
 
     using super::enqueue;
 
@@ -109,7 +111,7 @@ public:
     bool enqueue(caf::mailbox_element_ptr mail, caf::execution_unit* unit) override {
         if (!mail)
             return accept_offer();
-        trace::last_delivery = {mail.get(), this->id()};
+        trace::last_delivery = {mail.get(), trace::id_of(*this)};
         if (!has_queue() || mail->is_high_priority())
             return super::enqueue(std::move(mail), home_ ? home_ : unit);
         auto refused = run_later(std::make_unique<errand>(std::move(mail)));
@@ -143,11 +145,33 @@ public:
     bool cleanup(caf::error&& reason, caf::execution_unit* unit) override {
         trace::event ended;
         ended.actor = this->name();
-        ended.actor_id = static_cast<std::uint32_t>(this->id());
+        ended.actor_id = static_cast<std::uint32_t>(trace::id_of(*this));
         ended.what = trace::instant::actor_ended;
         ended.ticks = trace::now();
         trace::record(ended);
         return super::cleanup(std::move(reason), unit);
+    }
+
+    /// After its end, once nobody knows it: as if it were made anew, for another life.
+    void begin_again(caf::actor_config& cfg) {
+        this->flags(cfg.flags | (this->flags() & takes_errands_flag));
+        this->context_ = cfg.host;
+        this->fail_state_ = caf::error{};
+        this->bhvr_stack_.clear();
+        this->bhvr_stack_.cleanup();
+        std::destroy_at(&this->mailbox_); // its end has closed it
+        std::construct_at(&this->mailbox_, caf::unit, caf::unit, caf::unit, caf::unit, caf::unit);
+        this->set_default_handler(caf::print_and_drop);
+        this->set_error_handler(caf::scheduled_actor::default_error_handler);
+        this->set_down_handler(caf::scheduled_actor::default_down_handler);
+        this->set_exit_handler(caf::scheduled_actor::default_exit_handler);
+        live_at(cfg);
+    }
+    /// Lets go of what its home has given it.
+    void rest() {
+        home_ = nullptr;
+        door_.reset();
+        counters_.reset();
     }
 
     void launch(caf::execution_unit* unit, bool lazy, bool hide) override {
@@ -155,8 +179,6 @@ public:
     }
 
 protected:
-    /// Whether it takes bare messages of that type.
-    virtual bool knows(caf::type_id_t) const { return false; }
     /// Whether it can handle them before make_behavior().
     virtual bool reaches_handlers() const { return false; }
     virtual void handle_bare(errand&) {}
@@ -184,17 +206,27 @@ private:
         const counting_for rank;
     };
 
+    void live_at(const caf::actor_config& cfg) {
+        home_ = (cfg.flags & has_home_flag) != 0 ? static_cast<home_unit*>(cfg.host) : nullptr;
+        door_ = home_ ? home_->door() : nullptr;
+        counters_ = counters_of_thread ? *counters_of_thread : nullptr;
+        bare_only_ = false;
+    }
+
     /// Of an actor that has ended the home may be gone, which only the door knows.
     bool has_queue() const { return door_ && !this->getf(caf::abstract_actor::is_cleaned_up_flag); }
 
     bool accept_offer() {
-        const auto* offer = offered_errand;
-        const auto known = offer && (offer->type == caf::invalid_type_id || knows(offer->type));
-        if (!known || !has_queue() || (offer->stays_on_thread && home_ != home_of_thread))
+        auto* const offer = std::exchange(offered_errand, nullptr);
+        if (!offer || !has_queue())
             return false;
-        auto accepted = offer->make(offer->what);
-        trace::last_delivery = {accepted.get(), this->id()};
-        run_later(std::move(accepted)); // where all has ended nobody misses it
+        const auto here = home_ == home_of_thread;
+        if (!*offer)
+            return here;
+        if (!here && (*offer)->type == caf::invalid_type_id) // an answer
+            return false;
+        trace::last_delivery = {offer->get(), trace::id_of(*this)};
+        run_later(std::move(*offer)); // where all has ended nobody misses it
         return true;
     }
 
@@ -225,20 +257,31 @@ private:
     }
 
     void take_bare(errand& what) {
-        {
+        if (what.way_back) {
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdangling-pointer" // its destructor takes the address back
+#pragma GCC diagnostic ignored "-Wdangling-pointer" // in_hand's destructor takes the address back
 #endif
-            const envelope around{*this, what};
-            if (!what.run_answer())
-                handle_bare(what);
+            caf::mailbox_element question;
+            question.sender = what.way_back->asker;
+            question.mid = what.way_back->id;
+            run_bare(what, question);
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
+        } else {
+            run_bare(what, home_->unasked);
         }
         if (!this->alive())
             this->finalize();
+    }
+
+    void run_bare(errand& what, caf::mailbox_element& mail) {
+        const in_hand here{*this, what, mail};
+        if (what.type == caf::invalid_type_id)
+            what.run_answer();
+        else
+            handle_bare(what);
     }
 
     /// It has not ended, and its handlers are there.
@@ -251,61 +294,26 @@ private:
         return this->activate(unit);
     }
 
-    /// What CAF sees while a bare message is handled: from here promises take whom to answer.
-    struct envelope {
-        envelope(resident& self, errand& what) : self(self) {
-            if (what.way_back) {
-                mail.sender = what.way_back->asker;
-                mail.mid = what.way_back->id;
-            }
+    /// While it lives a bare message is handled; promises take from `mail` whom to answer.
+    struct in_hand {
+        in_hand(resident& self, errand& what, caf::mailbox_element& mail) : self(self) {
             self.current_mailbox_element(&mail);
             running_errand = &what;
         }
-        envelope(const envelope&) = delete;
-        envelope& operator=(const envelope&) = delete;
-        ~envelope() {
+        in_hand(const in_hand&) = delete;
+        in_hand& operator=(const in_hand&) = delete;
+        ~in_hand() {
             running_errand = nullptr;
             self.current_mailbox_element(nullptr);
         }
 
         resident& self;
-        caf::mailbox_element mail;
     };
 
-    home_unit* home_;
-    const std::shared_ptr<home_door> door_;
-    const rank_counters_ptr counters_;
+    home_unit* home_ = nullptr;
+    std::shared_ptr<home_door> door_;
+    rank_counters_ptr counters_;
     bool bare_only_ = false;
-};
-
-/// The messages of an interface, by type.
-template <class Signatures>
-struct messages_of;
-
-template <class... Signatures>
-struct messages_of<caf::detail::type_list<Signatures...>> {
-    static constexpr bool contain(caf::type_id_t type) {
-        const auto index = static_cast<std::size_t>(type) - block::begin;
-        return index < all.size() && all[index];
-    }
-
-private:
-    using block = caf::id_block::kvferry;
-    using table = std::array<bool, block::end - block::begin>;
-
-    template <class... Arguments, class Answer>
-    static constexpr void enter(table& into, Answer (*)(Arguments...)) {
-        if constexpr (sizeof...(Arguments) == 1)
-            for (const std::size_t type : {caf::type_id_v<Arguments>...})
-                if (type >= block::begin && type < block::end)
-                    into[type - block::begin] = true;
-    }
-
-    static constexpr table all = [] {
-        table result{};
-        (enter(result, static_cast<Signatures*>(nullptr)), ...);
-        return result;
-    }();
 };
 
 /// An actor with a State whose handlers neighbours reach directly. All of them are made by
@@ -319,10 +327,17 @@ public:
         this->setf(takes_errands_flag);
     }
 
-protected:
-    bool knows(caf::type_id_t type) const override {
-        return messages_of<typename Base::signatures>::contain(type);
+    template <class... Args>
+    void begin_again(caf::actor_config& cfg, Args&&... args) {
+        Base::begin_again(cfg);
+        // As the constructor does.
+        if constexpr (std::is_constructible_v<State, Args&&...>)
+            new (&this->state) State(std::forward<Args>(args)...);
+        else
+            new (&this->state) State(this, std::forward<Args>(args)...);
     }
+
+protected:
     bool reaches_handlers() const override { return told_.load(std::memory_order_acquire); }
     void handle_bare(errand& what) override {
         detail::handlers_of<State>::find(what.type)(&this->state, what);

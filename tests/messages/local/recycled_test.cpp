@@ -43,6 +43,30 @@ TEST_CASE("recycled: blocks of all sizes are whole, in any order of taking and g
     give_memory(nullptr, 8);
 }
 
+TEST_CASE("recycled: a kept object is taken as it was left, and ends with its thread") {
+    struct object {
+        void* room[2];
+        int value;
+    };
+    static int destroyed = 0;
+    static const kept_objects kept{sizeof(object), [](void* each) noexcept {
+                                       ++destroyed;
+                                       delete static_cast<object*>(each);
+                                   }};
+    std::thread{[] {
+        CHECK(kept.take() == nullptr);
+        auto* const one = new object{{}, 7};
+        kept.keep(one);
+        if (auto* const again = static_cast<object*>(kept.take())) { // tools see each come and go
+            CHECK(again == one);
+            CHECK(again->value == 7);
+            kept.keep(again);
+            CHECK(destroyed == 0);
+        }
+    }}.join();
+    CHECK(destroyed == 1);
+}
+
 TEST_CASE("recycled: what one thread frees serves those that only take") {
     constexpr std::size_t bytes = 4032; // nobody else's size
     std::set<void*> freed;

@@ -263,6 +263,51 @@ TEST_CASE_FIXTURE(fixture, "errand: an actor that has heard bare messages alone 
     CHECK(second.without_envelope == 2);
 }
 
+TEST_CASE_FIXTURE(fixture, "errand: what CAF has of a short-lived actor that has ended serves the "
+                           "next one, which has nothing else of it") {
+    run([](completion_actor::pointer) {});
+    heard first;
+    auto one =
+        spawn_short_lived<copy_actor, listener_state>(real.system(), placement{loop.get()}, &first);
+    const auto former = one.id();
+    const auto* const place = caf::actor_cast<caf::abstract_actor*>(one);
+    tell_from_outside(one, cancel_transfer{{1}});
+    tell_from_outside(one, cancel_transfer{{ends}});
+    run([](completion_actor::pointer) {});
+    CHECK(first.ended == 1);
+
+    heard meanwhile; // somebody knows the first one still
+    auto other = spawn_short_lived<copy_actor, listener_state>(real.system(), placement{loop.get()},
+                                                               &meanwhile);
+    CHECK(caf::actor_cast<caf::abstract_actor*>(other) != place);
+    one = copy_actor{};
+
+    heard second;
+    auto next = spawn_short_lived<copy_actor, listener_state>(real.system(), placement{loop.get()},
+                                                              &second);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    CHECK(caf::actor_cast<caf::abstract_actor*>(next) == place);
+#endif
+    CHECK(next.id() != former);
+    tell_from_outside(next, cancel_transfer{{2}});
+    caf::scoped_actor self{real.system()};
+    self->monitor(next);
+    bool answered = false; // through the mailbox that the end had closed
+    self->request(next, patience, stop_io{})
+        .receive([&answered] { answered = true; }, [](const caf::error&) {});
+    CHECK(answered);
+    tell_from_outside(next, cancel_transfer{{ends}});
+    bool down = false;
+    self->receive([&](const caf::down_msg& end) { down = end.source == next.address(); });
+    CHECK(down);
+    run([](completion_actor::pointer) {});
+    CHECK(second.all == std::vector<std::uint64_t>{2, stopped, ends});
+    CHECK(second.ended == 1);
+    CHECK(first.all == std::vector<std::uint64_t>{1, ends});
+    CHECK(first.ended == 1);
+    CHECK(meanwhile.all.empty());
+}
+
 TEST_CASE_FIXTURE(fixture, "errand: of a promise that is asked for over a bare message the answer "
                            "comes back") {
     run([](completion_actor::pointer) {});
