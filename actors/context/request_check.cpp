@@ -17,7 +17,7 @@ namespace {
 
 caf::expected<std::shared_ptr<const pair_layout>>
 layout_for(const request_data& request, const rank_info& self, const rank_info& peer, aux_mode aux,
-           const limits& bounds, plan_cache& plans) {
+           const limits& bounds, plan_cache& plans, const std::shared_ptr<const void>& held) {
     for (const auto& group : request.target.groups)
         if (group.slots.size() > bounds.blocks_per_slice_max)
             return make_error(
@@ -31,7 +31,7 @@ layout_for(const request_data& request, const rank_info& self, const rank_info& 
         return problem;
     // The same answer as should_send_kv, but from the templates that a plan needs anyway: those are
     // cached, while matching two layouts again takes longer than a small transfer.
-    auto layout = plans.find_or_make(self, peer);
+    auto layout = plans.find_or_make(self, peer, held);
     if (!layout)
         return layout;
     if (request.kv == (*layout)->empty() && !(request.relayed && !request.kv))
@@ -63,8 +63,9 @@ caf::error check_views(const request_data& request, const rank_info& peer) {
 
 caf::expected<std::shared_ptr<const pair_layout>>
 check_request(const request_data& request, const rank_info& self, const rank_info& peer,
-              aux_mode aux, const limits& bounds, plan_cache& plans) {
-    auto layout = layout_for(request, self, peer, aux, bounds, plans);
+              aux_mode aux, const limits& bounds, plan_cache& plans,
+              const std::shared_ptr<const void>& held) {
+    auto layout = layout_for(request, self, peer, aux, bounds, plans, held);
     if (!layout)
         return add_context(layout.error(), "rid {} from {}", request.header.request,
                            describe(peer));

@@ -15,10 +15,11 @@ namespace kvferry {
 
 /// What is needed to plan for it, or why it is refused; `peer` has only the views that it asks for.
 /// Both sides must compute the same cohorts: otherwise one waits for what the other never sends.
-/// `aux` is that of the sending session.
+/// `aux` is that of the sending session; `held`: plan_cache::find_or_make.
 caf::expected<std::shared_ptr<const pair_layout>>
 check_request(const request_data&, const rank_info& self, const rank_info& peer, aux_mode aux,
-              const limits& bounds, plan_cache& plans);
+              const limits& bounds, plan_cache& plans,
+              const std::shared_ptr<const void>& held = {});
 
 /// Empty when the views that it asks for are there.
 caf::error check_views(const request_data&, const rank_info& peer);

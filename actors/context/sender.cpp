@@ -90,8 +90,9 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
                                        .relay_of = ask.relay_of,
                                        .relay_views = ask.relay_views,
                                        .urgency = ask.urgency,
-                                       .tell_ready = ask.tell_ready});
-    self_->monitor(actor);
+                                       .tell_ready = ask.tell_ready,
+                                       .tell_owner_of_death = true,
+                                       .tell_observer_of_death = ask.tell_death});
     ask_sessions(sending_sessions::opened{
         id, actor.id(), ask.deadline, ask.transfer_deadline, {actor, ask.observer, {}}});
     ask_memory(sending_memory::opened{id});
@@ -108,8 +109,12 @@ void sender_state::pass_on(sending_sessions::session& to, bind_receiver ask) {
 }
 
 void sender_state::on_transferring(const session_transferring& message) {
-    ask_sessions(sending_sessions::first_piece_began{message.request});
+    began(message);
     rearm();
+}
+
+void sender_state::began(const session_transferring& message) {
+    ask_sessions(sending_sessions::first_piece_began{message.request}, message.at);
 }
 
 void sender_state::on_extended(const session_extended& message) {
@@ -133,6 +138,8 @@ void sender_state::on_ended(const session_ended& message) {
 }
 
 void sender_state::on_retired(session_retired& message) {
+    if (message.begun)
+        began(*message.begun);
     if (message.ended)
         on_ended(*message.ended);
     const auto id = message.request;
@@ -167,8 +174,10 @@ void sender_state::on_down(const caf::down_msg& down) {
             *id, describe(environment_->self), to_string(down.reason))});
 }
 
-void sender_state::ask_sessions(sending_sessions::event&& what) {
-    for (auto& effect : decide(sessions_decider_, sessions_, std::move(what), turn_time(self_)))
+/// `at`: what it is about has happened then.
+void sender_state::ask_sessions(sending_sessions::event&& what, std::optional<time_point> at) {
+    const auto now = at ? *at : turn_time(self_);
+    for (auto& effect : decide(sessions_decider_, sessions_, std::move(what), now))
         std::visit([this](auto& x) { perform(x); }, effect);
 }
 
@@ -208,7 +217,6 @@ void sender_state::perform(sending_sessions::tell_released& x) {
 }
 
 void sender_state::perform(sending_sessions::forget& x) {
-    self_->demonitor(x.last.actor);             // its end is no news any more
     tell(self_, x.last.actor, deadline_tick{}); // comes after all other messages: it may end
 }
 

@@ -75,6 +75,7 @@ private:
     void on_peer_lost(const peer_lost&);
     void on_process_gone(const process_gone&);
     void on_transferring(const session_transferring&);
+    void began(const session_transferring&);
     void on_ended(const session_ended&);
     void on_retired(session_retired&);
     void on_down(const caf::down_msg&);
@@ -83,7 +84,7 @@ private:
     caf::result<void> on_drain(const drain_sessions&);
     caf::result<void> on_cancel_all(const cancel_request&);
 
-    void ask_sessions(sending_sessions::event&&);
+    void ask_sessions(sending_sessions::event&&, std::optional<time_point> at = {});
     void perform(sending_sessions::refuse&) {}
     void perform(sending_sessions::count&);
     void perform(sending_sessions::count_outcome&);

@@ -4,6 +4,7 @@
 
 #include "actors/context/request_check.hpp"
 #include "actors/decisions/links/message_order.hpp"
+#include "actors/shared/death_notice.hpp"
 #include "actors/shared/message_number.hpp"
 #include "actors/shared/slot_text.hpp"
 #include "messages/local/fabric.hpp"
@@ -54,6 +55,13 @@ tx_session_state::tx_session_state(tx_session_actor::pointer self, dependencies 
     join(with_.traceparent);
     if (const auto& deciders = with_.environment->deciders)
         decider_ = deciders->sending;
+}
+
+tx_session_state::~tx_session_state() {
+    if (with_.tell_owner_of_death && !retired_told_)
+        tell_of_death(*self_, with_.owner);
+    if (with_.tell_observer_of_death && !retired_told_)
+        tell_of_death(*self_, with_.observer);
 }
 
 tx_session_actor::behavior_type tx_session_state::make_behavior() {
@@ -120,8 +128,9 @@ caf::expected<std::shared_ptr<const pair_layout>> tx_session_state::check(const 
                 check_relay(x.request, environment.self, peer, with_.relay_of, with_.relay_views))
             return problem;
     const auto [writer, receiver] = ends_of(peer, x.request.views);
+    const auto as_they_are = &writer == &environment.self && &receiver == &peer;
     return check_request(x.request, writer, receiver, with_.aux, environment.bounds,
-                         *environment.plans);
+                         *environment.plans, as_they_are ? x.peer : nullptr);
 }
 
 /// This rank, for its replica as if it had that one's place; and the receiver as if it had these
@@ -217,7 +226,10 @@ void tx_session_state::decide_and_perform(sending::event&& first) {
                 now = self_->clock().now(); // bytes may have been copied meanwhile
             }
     }
-    owner_news_.tell([this](auto message) { tell(self_, with_.owner, std::move(message)); });
+    owner_news_.tell([this]<class News>(News message) {
+        retired_told_ = retired_told_ || std::is_same_v<News, session_retired>;
+        tell(self_, with_.owner, std::move(message));
+    });
 }
 
 // -- effects ------------------------------------------------------------------------------------
@@ -244,10 +256,14 @@ tx_session_state::answer tx_session_state::perform(sending_effects::tell_host& x
 tx_session_state::answer tx_session_state::perform(sending_effects::tell_owner& x) {
     std::visit(
         [this]<class Message>(Message& message) {
-            if constexpr (std::is_same_v<Message,
-                                         session_ended> || std::is_same_v<Message, session_retired>)
+            if constexpr (std::is_same_v<Message, session_transferring>) {
+                message.at = turn_time(self_); // its owner measures time from here
+                owner_news_.add(message);
+            } else if constexpr (std::is_same_v<
+                                     Message,
+                                     session_ended> || std::is_same_v<Message, session_retired>)
                 owner_news_.add(std::move(message));
-            else // its owner measures time from here
+            else
                 tell(self_, with_.owner, message);
         },
         x.message);

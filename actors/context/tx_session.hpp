@@ -40,9 +40,13 @@ struct tx_session_state {
         std::optional<priority> urgency = {};
         /// open_tx::tell_ready.
         bool tell_ready = true;
+        /// Its owner hears of its death, unless it has been retired; the observer if it wants to.
+        bool tell_owner_of_death = false;
+        bool tell_observer_of_death = false;
     };
 
     tx_session_state(tx_session_actor::pointer self, dependencies);
+    ~tx_session_state();
 
     tx_session_actor::behavior_type make_behavior();
 
@@ -147,6 +151,7 @@ private:
     std::uint32_t transfers_ = 0;
     /// The host or the first request that has one named the engine's trace.
     bool joined_trace_ = false;
+    bool retired_told_ = false;
 };
 
 } // namespace kvferry

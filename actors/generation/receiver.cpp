@@ -136,8 +136,9 @@ caf::result<rx_opened> receiver_state::on_open(open_rx& ask) {
                                        .traceparent = ask.traceparent,
                                        .deadline = ask.deadline,
                                        .transfer_deadline = ask.transfer_deadline,
-                                       .urgency = ask.urgency.value_or(priority::normal)});
-    self_->monitor(actor);
+                                       .urgency = ask.urgency.value_or(priority::normal),
+                                       .tell_owner_of_death = true,
+                                       .tell_observer_of_death = ask.tell_death});
     known_instances::session_opened needs{attempt, ask.request, ask.context_endpoint};
     const auto deadline = ask.deadline;
     const auto transfer_deadline = ask.transfer_deadline;

@@ -3,12 +3,11 @@
 #include "actors/generation/rx_session.hpp"
 
 #include "actors/generation/relay.hpp"
+#include "actors/shared/death_notice.hpp"
 #include "actors/shared/session_waits.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
-
-#include <caf/default_attachable.hpp>
 
 #include <utility>
 
@@ -25,6 +24,13 @@ rx_session_state::rx_session_state(rx_session_actor::pointer self, dependencies 
     }
     if (const auto& deciders = environment().deciders)
         decider_ = deciders->receiving;
+}
+
+rx_session_state::~rx_session_state() {
+    if (with_.tell_owner_of_death && !retired_told_)
+        tell_of_death(*self_, with_.owner);
+    if (with_.tell_observer_of_death && !retired_told_)
+        tell_of_death(*self_, with_.observer);
 }
 
 receiving::facts rx_session_state::facts_of_attempt() {
@@ -307,9 +313,7 @@ void rx_session_state::perform(session_ended& x) {
 void rx_session_state::perform(session_retired& x) {
     owner_news_.add(std::move(x));
     tell_owner();
-    using caf::default_attachable; // its end is no news any more
-    for (const auto& who : {with_.owner.address(), with_.observer.address()})
-        self_->detach(default_attachable::observe_token{who, default_attachable::monitor});
+    retired_told_ = true;
     self_->quit();
 }
 

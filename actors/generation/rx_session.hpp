@@ -65,9 +65,13 @@ struct rx_session_state {
         std::chrono::milliseconds deadline{0};
         std::chrono::milliseconds transfer_deadline{0};
         priority urgency = priority::normal;
+        /// Its owner hears of its death, unless it has been retired; the observer if it wants to.
+        bool tell_owner_of_death = false;
+        bool tell_observer_of_death = false;
     };
 
     rx_session_state(rx_session_actor::pointer self, dependencies);
+    ~rx_session_state();
 
     rx_session_actor::behavior_type make_behavior();
 
@@ -141,6 +145,7 @@ private:
     receiving attempt_;
     decider<receiving> decider_;
     owner_news owner_news_;
+    bool retired_told_ = false;
 };
 
 } // namespace kvferry

@@ -80,6 +80,7 @@ template <class Opened, class Opener, class Session, class Message>
 void session_gate_state::ask_to_open(const Opener& opener, Session& session, Message& message) {
     with_.place.reset();
     message.observer = self_;
+    message.tell_death = true;
     const auto ask_one = [&](const auto& whom) {
         ask(self_, whom, std::move(message))
             .then(
@@ -102,7 +103,6 @@ void session_gate_state::on_open_rx(open_rx& message) {
 
 void session_gate_state::opened() {
     open_ = true;
-    tx_ ? self_->monitor(tx_) : self_->monitor(rx_);
     for (auto& said : std::exchange(waiting_, {}))
         pass_on(std::move(said));
 }
@@ -349,8 +349,6 @@ void session_gate_state::on_finished(session_finished& message) {
         logger().info("rid {} attempt {}, {} side: {}{}", with_.request.value,
                       message.attempt.value, to_string(with_.role), to_string(message.state),
                       message.error ? ", " + describe(message.error) : "");
-    if (tx_) // its death would change nothing any more
-        self_->demonitor(tx_);
     fail_pieces(message.error);
     receives_.clear();
     event_wanted_.reset();

@@ -38,6 +38,8 @@ struct open_tx {
     std::optional<priority> urgency = {};
     /// The observer hears that every receiver has asked (session_ready).
     bool tell_ready = true;
+    /// It hears of the death of the session's actor (caf::down_msg).
+    bool tell_death = false;
 };
 
 struct open_rx {
@@ -58,6 +60,8 @@ struct open_rx {
     std::optional<trace_parent> traceparent = {};
     /// Likewise; missing: normal.
     std::optional<priority> urgency = {};
+    /// The observer hears of the death of the session's actor (caf::down_msg).
+    bool tell_death = false;
 };
 
 struct tx_opened {
@@ -183,6 +187,8 @@ struct session_transferring {
     kvferry::attempt attempt;
     /// On the generation side: the DP group that serves it.
     std::uint32_t context_dp_rank = 0;
+    /// When, if it is told later.
+    std::optional<time_point> at = {};
 };
 
 /// The sender or receiver of a session has ended, in whatever way. Sessions do not monitor their

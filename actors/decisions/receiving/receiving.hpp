@@ -223,7 +223,7 @@ private:
     template <class Effect>
     void add(Effect x) {
         if (effects_.empty())
-            effects_.reserve(4); // they are large, and few answers are longer
+            effects_.reserve(8); // they are large, and few answers are longer
         effects_.emplace_back(std::move(x));
     }
     void ignore(ignored why) { add(ignore_message{why}); }

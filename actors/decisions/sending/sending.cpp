@@ -30,7 +30,7 @@ sending::sending(terms with) : with_(std::move(with)), phase_(serving{}) {}
 
 sending::effects sending::on(event&& what, time_point) {
     effects out;
-    out.reserve(4); // they are large, and few answers are longer
+    out.reserve(8); // they are large; no answer to a piece's end is longer
     std::visit([&](auto& each) { handle(each, out); }, what);
     return out;
 }

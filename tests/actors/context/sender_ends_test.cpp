@@ -5,6 +5,36 @@
 using namespace kvferry;
 using namespace kvferry::testing;
 
+namespace {
+
+struct mourner_state {
+    static inline constexpr const char* name = "mourner";
+
+    mourner_state(observer_actor::pointer self, int* deaths) {
+        self->set_down_handler([deaths](const caf::down_msg&) { ++*deaths; });
+    }
+    observer_actor::behavior_type make_behavior() {
+        return {[](const piece_finished&) {}, [](const session_ready&) {},
+                [](const layers_arrived&) {}, [](const session_finished&) {},
+                [](const session_released&) {}};
+    }
+};
+
+} // namespace
+
+TEST_CASE("sender: an observer that wants to hears that its session has died") {
+    sender_fixture test;
+    for (const auto wants : {true, false}) {
+        int deaths = 0;
+        open_tx terms{{wants ? 7u : 8u}, aux_mode::none, {}, 60s};
+        terms.observer = test.vs.track(
+            spawn_at<observer_actor, mourner_state>(test.vs.system(), placement{}, &deaths));
+        terms.tell_death = wants;
+        test.die(test.vs.ask_and_run<tx_opened>(test.sender, std::move(terms)));
+        CHECK(deaths == (wants ? 1 : 0));
+    }
+}
+
 TEST_CASE("sender: later requests of a cancelled rid are answered with the cause, until the lease "
           "ends (H29)") {
     sender_fixture test;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The promises behind a host's handles: each kept once, whatever ends the session.
 #include "actors/host/session_gate.hpp"
+#include "actors/shared/death_notice.hpp"
 #include "tests/support/contains.hpp"
 #include "tests/support/recording_stub.hpp"
 #include "transport/loop/resident.hpp"
@@ -102,6 +103,14 @@ struct fixture {
                           {},
                           {},
                           device.handle()});
+    }
+
+    /// As one does that was opened with open_tx::tell_death.
+    void session_dies() {
+        tell_of_death(
+            *static_cast<caf::local_actor*>(caf::actor_cast<caf::abstract_actor*>(tx.handle())),
+            gate);
+        vs.run();
     }
 
     session_gate_actor make_gate(session_gate_state::dependencies with) {
@@ -411,9 +420,10 @@ TEST_CASE(
     fixture test;
     test.open();
     auto piece = test.send();
+    REQUIRE(test.worker.received<open_tx>().size() == 1);
+    CHECK(test.worker.received<open_tx>()[0].tell_death);
     SUBCASE("nobody tells") {
-        caf::anon_send_exit(test.tx.handle(), caf::exit_reason::kill);
-        test.vs.run();
+        test.session_dies();
         REQUIRE(resolved(test.outcome));
         const auto outcome = test.outcome.get();
         CHECK(code_of(outcome.error) == errc::handler_failed);
@@ -421,8 +431,7 @@ TEST_CASE(
     }
     SUBCASE("it had ended before") {
         test.finishes(session_state::kv_transferred);
-        caf::anon_send_exit(test.tx.handle(), caf::exit_reason::kill);
-        test.vs.run();
+        test.session_dies();
         CHECK_FALSE(test.outcome.get().error);
     }
     CHECK(resolved(piece));

@@ -14,6 +14,9 @@ namespace kvferry {
 
 namespace {
 
+/// Pairs that are told apart without a comparison.
+constexpr std::size_t seen_max = 1024;
+
 /// The layout of a rank as far as templates depend on it: matching goes by the layers in the page
 /// table, so stages do not matter, and a DP group is as good as an instance of one TP rank.
 parallelism essence_of(const parallelism& x) {
@@ -71,7 +74,26 @@ bool plan_cache::serves(const entry& x, const rank_info& writer, const paralleli
 }
 
 caf::expected<std::shared_ptr<const pair_layout>>
-plan_cache::find_or_make(const rank_info& writer, const rank_info& receiver) {
+plan_cache::find_or_make(const rank_info& writer, const rank_info& receiver,
+                         const std::shared_ptr<const void>& held) {
+    if (!held)
+        return compare_or_make(writer, receiver);
+    if (const auto found = seen_.find(&receiver); found != seen_.end()) {
+        const auto& [from, with, layout] = found->second;
+        if (from == &writer && !with.owner_before(held) && !held.owner_before(with))
+            return layout;
+    }
+    auto result = compare_or_make(writer, receiver);
+    if (!result)
+        return result;
+    if (seen_.size() >= seen_max)
+        seen_.clear();
+    seen_.insert_or_assign(&receiver, seen_pair{&writer, held, *result});
+    return result;
+}
+
+caf::expected<std::shared_ptr<const pair_layout>>
+plan_cache::compare_or_make(const rank_info& writer, const rank_info& receiver) {
     for (const auto* rank : {&writer, &receiver})
         if (auto error = check_parallelism(*rank))
             return error;

@@ -24,8 +24,12 @@ public:
         : entries_max_(entries_max) {}
 
     /// The layout of this pair; makes it on first use and drops the one unused for longest.
-    caf::expected<std::shared_ptr<const pair_layout>> find_or_make(const rank_info& writer,
-                                                                   const rank_info& receiver);
+    ///
+    /// With `held`, which keeps the receiver's info where and as it is, the next call with the same
+    /// compares nothing; the writer's outlives the cache then.
+    caf::expected<std::shared_ptr<const pair_layout>>
+    find_or_make(const rank_info& writer, const rank_info& receiver,
+                 const std::shared_ptr<const void>& held = {});
 
     std::size_t size() const { return entries_.size(); }
     std::uint64_t misses() const { return misses_; }
@@ -43,6 +47,16 @@ private:
         std::uint64_t last_use = 0;
     };
 
+    /// A pair that was asked for.
+    struct seen_pair {
+        const rank_info* writer = nullptr;
+        std::weak_ptr<const void> held;
+        std::shared_ptr<const pair_layout> layout;
+    };
+
+    caf::expected<std::shared_ptr<const pair_layout>> compare_or_make(const rank_info& writer,
+                                                                      const rank_info& receiver);
+
     std::size_t entries_max_;
     static bool serves(const entry&, const rank_info& writer, const parallelism& from,
                        const rank_info& receiver, const parallelism& to);
@@ -50,6 +64,8 @@ private:
     std::unordered_map<std::uint64_t, entry> entries_;
     /// The one that was used last, as a rule the next one as well: no digest is needed to find it.
     entry* latest_ = nullptr;
+    /// By the receiver's info.
+    std::unordered_map<const rank_info*, seen_pair> seen_;
     std::uint64_t uses_ = 0;
     std::uint64_t misses_ = 0;
 };
