@@ -17,6 +17,12 @@ namespace kvferry {
 
 namespace {
 
+/// Messages are large: one is moved into its event at once.
+template <class Value, class Event>
+typename Value::event event_with(wire_message&& message) {
+    return typename Value::event{std::in_place_type<Event>, std::move(message)};
+}
+
 handshake::dependencies handshake_of(const peer_link_state::dependencies& x) {
     return {x.bounds, x.self,         x.regions,         x.dial,
             x.peer,   x.introduction, bool{x.host_link}, x.devices.size()};
@@ -127,7 +133,7 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
     else if (header.sequence == beside_order && std::holds_alternative<kv_agent_result>(*message))
         hear_report(std::move(*message));
     else if (!is_for_next_link(arrived, header.sequence))
-        decide_order(message_order::arrived{std::move(*message)});
+        decide_order(event_with<message_order, message_order::arrived>(std::move(*message)));
     settle();
 }
 
@@ -197,8 +203,10 @@ void peer_link_state::on_deadline(const deadline_tick&) {
 caf::result<void> peer_link_state::on_send(send_message& message) {
     const auto* request = std::get_if<request_data>(&message.message);
     const auto of_bytes = request && request->kv;
-    auto decided = decide(order_decider_, order_, message_order::said{std::move(message.message)},
-                          turn_time(self_));
+    auto decided =
+        decide(order_decider_, order_,
+               event_with<message_order, message_order::said>(std::move(message.message)),
+               turn_time(self_));
     const auto too_late =
         !decided.empty() && std::holds_alternative<message_order::not_sent>(decided.front());
     perform(std::move(decided));
@@ -424,7 +432,7 @@ void peer_link_state::perform(message_order::refuse_here& x) {
 }
 
 void peer_link_state::perform(message_order::hear& x) {
-    decide_link(handshake::heard{std::move(x.message)});
+    decide_link(event_with<handshake, handshake::heard>(std::move(x.message)));
 }
 
 void peer_link_state::perform(message_order::give_up& x) {

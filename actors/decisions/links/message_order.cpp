@@ -79,7 +79,7 @@ void message_order::pass(flowing& up, wire_message&& message, effects& result) {
     if (request && request->kv)
         if (auto offer = std::exchange(up.offer, std::nullopt))
             result.emplace_back(transmit{std::move(*offer)});
-    result.emplace_back(transmit{std::move(message)});
+    result.emplace_back(std::in_place_type<transmit>, std::move(message)); // it is large
 }
 
 message_order::effects message_order::on(opened& x) {
@@ -171,7 +171,7 @@ message_order::effects message_order::on(listened&) {
     ++*next_;
     effects result;
     if (*turn_)
-        result.emplace_back(hear{std::move(**turn_)});
+        result.emplace_back(std::in_place_type<hear>, std::move(**turn_));
     else
         result.emplace_back(ignore{ignored::unknown_message});
     turn_.reset();
