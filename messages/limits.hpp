@@ -129,7 +129,7 @@ struct limits {
     std::chrono::milliseconds early_request_lease{120000};
     /// A stop without an explicit deadline, and every destructor.
     std::chrono::milliseconds stop_deadline{10000};
-    /// The loop keeps polling this long before it sleeps; 0 sleeps at once.
+    /// The loop, and threads that copy, keep polling this long before they sleep; 0 sleeps at once.
     std::chrono::microseconds loop_spin{0};
     /// While somebody waits for a peer whose link is quiet, it is asked this often whether it
     /// hears.
