@@ -106,6 +106,10 @@ private:
     static void end_storage(actor_control_block* block) {
         auto* const all = reinterpret_cast<actor_storage*>(block);
         all->~actor_storage();
-        kept().keep(all);
+        // With metrics it points to those of its actor system, which may end before the next one.
+        if (place_of(all).getf(abstract_actor::collects_metrics_flag))
+            destroy(all);
+        else
+            kept().keep(all);
     }
 };
