@@ -2,6 +2,8 @@
 // A list of free blocks for each size and thread; what is too much for one is left to others.
 #include "messages/local/recycled.hpp"
 
+#include "messages/local/fetch_ahead.hpp"
+
 #include <array>
 #include <atomic>
 #include <cstdlib>
@@ -120,9 +122,8 @@ depot& everybodys() {
 }
 
 /// Of each thread, by index; null before their first use and after the thread's last. The pointer
-/// alone is the thread's, so that it may lie where it is found without a call, also in a library
-/// that is loaded late.
-[[gnu::tls_model("initial-exec")]] constinit thread_local free_list* lists = nullptr;
+/// alone is the thread's: a library that is loaded late has little room for what threads have.
+constinit thread_local free_list* lists = nullptr;
 /// The thread's end has been seen to, or is over.
 constinit thread_local bool has_begun = false;
 
@@ -208,7 +209,12 @@ void* kept_objects::take() const {
     auto& list = lists[index_];
     if (!list.first)
         list = everybodys().take(index_);
-    return list.first ? list.pop() : nullptr;
+    if (!list.first)
+        return nullptr;
+    auto* const object = list.pop();
+    if (list.first) // the next one is wanted soon, most likely
+        fetch_ahead(list.first, bytes_of(index_));
+    return object;
 }
 
 void kept_objects::keep(void* object) const noexcept {

@@ -31,6 +31,7 @@ TEST_CASE(
 TEST_CASE("rx_session: writers that are told with their links are asked without a further word") {
     rx_fixture test;
     test.tell(bind_writers{.writers = {rx_fixture::writer(0), rx_fixture::writer(1)},
+                           .error = {},
                            .linked = {test.view_of(0)}});
     test.receive();
     CHECK(test.sent_to<request_data>(0).size() == 1);
