@@ -48,6 +48,7 @@ bool info_door::new_connection() {
 }
 
 void info_door::graceful_shutdown() {
+    const caf::intrusive_ptr<info_door> self{this}; // detach() may let go of the last one
     acceptor_.graceful_shutdown();
     detach(&acceptor_.backend(), false);
 }
@@ -70,8 +71,13 @@ void info_door::add_to_loop() {
     acceptor_.activate(this);
 }
 
+/// A door that closes before the network layer has looked at it is one that it has never known, and
+/// it says to nobody that it has let go of it: the door would keep itself, and its socket, for
+/// ever.
 void info_door::remove_from_loop() {
     acceptor_.passivate();
+    if (acceptor_.eventbf() == 0)
+        acceptor_.removed_from_loop(caf::io::network::operation::read);
 }
 
 } // namespace kvferry

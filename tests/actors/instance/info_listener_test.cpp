@@ -12,6 +12,7 @@
 #include "messages/wire/codec.hpp"
 #include "tests/support/caf_setup.hpp"
 #include "tests/support/contains.hpp"
+#include "tests/support/open_resources.hpp"
 #include "tests/support/sample_ranks.hpp"
 #include "transport/loop/system_call.hpp"
 
@@ -27,6 +28,7 @@
 #include <optional>
 #include <string>
 #include <sys/eventfd.h>
+#include <thread>
 #include <utility>
 
 using namespace kvferry;
@@ -298,4 +300,26 @@ TEST_CASE("info_listener: it ends with its server") {
     caf::anon_send_exit(door.server, caf::exit_reason::user_shutdown);
     CHECK(door.closed(waiting));
     // Here the scene ends: a listener that stayed would delay the end of the actor system.
+}
+
+TEST_CASE("info_listener: a door that closes before the network layer has looked at it leaves no "
+          "socket behind") {
+    open_door other; // its threads and sockets are there
+    caf::scoped_actor self{other.system};
+    const auto before = open_resources();
+    const auto gone = spawn_rank_info_server(other.system, {}, {"gone", 1, {}});
+    self->send_exit(gone, caf::exit_reason::kill);
+    self->wait_for(gone);
+    publish_info_server question; // whose listener ends as soon as it begins
+    question.server = gone;
+    for (int count = 0; count < 20; ++count) {
+        caf::actor listener;
+        self->request(other.link, 20s, question)
+            .receive([&](const info_server_published& x) { listener = x.door; },
+                     [](const caf::error& error) { FAIL(describe(error)); });
+        self->wait_for(listener);
+    }
+    for (const auto until = clock::now() + 20s; open_resources() != before && clock::now() < until;)
+        std::this_thread::yield();
+    CHECK(open_resources() == before);
 }
