@@ -2,8 +2,6 @@
 // A list of free blocks for each size and thread; what is too much for one is left to others.
 #include "messages/local/recycled.hpp"
 
-#include "messages/local/fetch_ahead.hpp"
-
 #include <array>
 #include <atomic>
 #include <cstdlib>
@@ -209,12 +207,7 @@ void* kept_objects::take() const {
     auto& list = lists[index_];
     if (!list.first)
         list = everybodys().take(index_);
-    if (!list.first)
-        return nullptr;
-    auto* const object = list.pop();
-    if (list.first) // the next one is wanted soon, most likely
-        fetch_ahead(list.first, bytes_of(index_));
-    return object;
+    return list.first ? list.pop() : nullptr;
 }
 
 void kept_objects::keep(void* object) const noexcept {
