@@ -7,6 +7,8 @@
 #include <spdlog/sinks/base_sink.h>
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -30,26 +32,39 @@ public:
 
     /// Lines that have it in their text.
     int count(std::string_view part) const { return lines_->count(part); }
+    /// Waits for one, 20 s at most.
+    bool has(std::string_view part) const { return lines_->has(part); }
 
 private:
     class lines final : public spdlog::sinks::base_sink<std::mutex> {
     public:
         int count(std::string_view part) {
             std::lock_guard guard{mutex_};
+            return counted(part);
+        }
+        bool has(std::string_view part) {
+            std::unique_lock guard{mutex_};
+            return changed_.wait_for(guard, std::chrono::seconds{20},
+                                     [&] { return counted(part) > 0; });
+        }
+
+    protected:
+        void sink_it_(const spdlog::details::log_msg& line) override {
+            all_.emplace_back(line.payload.data(), line.payload.size());
+            changed_.notify_all();
+        }
+        void flush_() override {}
+
+    private:
+        int counted(std::string_view part) const {
             return static_cast<int>(
                 std::count_if(all_.begin(), all_.end(), [part](const std::string& line) {
                     return line.find(part) != std::string::npos;
                 }));
         }
 
-    protected:
-        void sink_it_(const spdlog::details::log_msg& line) override {
-            all_.emplace_back(line.payload.data(), line.payload.size());
-        }
-        void flush_() override {}
-
-    private:
         std::vector<std::string> all_;
+        std::condition_variable changed_;
     };
 
     spdlog::level::level_enum former_;

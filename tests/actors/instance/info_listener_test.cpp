@@ -8,10 +8,9 @@
 #include "actors/instance/rank_info_server.hpp"
 #include "actors/instance/rank_teller.hpp"
 #include "actors/instance/timed_socket.hpp"
-#include "messages/trace/log.hpp"
 #include "messages/wire/codec.hpp"
 #include "tests/support/caf_setup.hpp"
-#include "tests/support/contains.hpp"
+#include "tests/support/kept_log.hpp"
 #include "tests/support/open_resources.hpp"
 #include "tests/support/sample_ranks.hpp"
 #include "transport/loop/system_call.hpp"
@@ -20,11 +19,8 @@
 #include <caf/actor_system_config.hpp>
 #include <caf/scoped_actor.hpp>
 #include <doctest/doctest.h>
-#include <spdlog/sinks/base_sink.h>
 
 #include <cerrno>
-#include <future>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <sys/eventfd.h>
@@ -94,24 +90,6 @@ struct open_door {
         auto error = socket.receive(ignored);
         return code_of(error) == errc::dial_failed || code_of(error) == errc::link_lost;
     }
-};
-
-/// Tells when the log has a line with this text.
-class awaited_line final : public spdlog::sinks::base_sink<std::mutex> {
-public:
-    explicit awaited_line(std::string text) : text_(std::move(text)) {}
-    std::promise<void> came;
-
-private:
-    void sink_it_(const spdlog::details::log_msg& line) override {
-        if (contains({line.payload.data(), line.payload.size()}, text_)
-            && !std::exchange(told_, true))
-            came.set_value();
-    }
-    void flush_() override {}
-
-    std::string text_;
-    bool told_ = false;
 };
 
 byte_buffer with_length(byte_buffer frame) {
@@ -273,25 +251,20 @@ TEST_CASE("info_listener: connections are bounded, and room comes back") {
 
 TEST_CASE("info_listener: while descriptors are short a client waits in the queue, others are "
           "served, and then it is") {
-    const auto sink = std::make_shared<awaited_line>("lets nobody in");
-    const auto before = logger().clone("kvferry");
-    set_logger(std::make_shared<spdlog::logger>("test", sink)); // while no thread logs
-    {
-        open_door door;
-        auto early = door.knock();
-        REQUIRE_FALSE(early.send(question()));
-        CHECK(std::holds_alternative<packed_instance>(read_answer(early)));
-        std::optional<failing_call> none_left;
-        none_left.emplace("descriptors", EMFILE);
-        auto late = door.knock();
-        REQUIRE_FALSE(late.send(question()));
-        CHECK(sink->came.get_future().wait_for(20s) == std::future_status::ready);
-        REQUIRE_FALSE(early.send(question()));
-        CHECK(std::holds_alternative<packed_instance>(read_answer(early)));
-        none_left.reset();
-        CHECK(std::holds_alternative<packed_instance>(read_answer(late)));
-    }
-    set_logger(before);
+    const kept_log log{spdlog::level::err};
+    open_door door;
+    auto early = door.knock();
+    REQUIRE_FALSE(early.send(question()));
+    CHECK(std::holds_alternative<packed_instance>(read_answer(early)));
+    std::optional<failing_call> none_left;
+    none_left.emplace("descriptors", EMFILE);
+    auto late = door.knock();
+    REQUIRE_FALSE(late.send(question()));
+    CHECK(log.has("lets nobody in"));
+    REQUIRE_FALSE(early.send(question()));
+    CHECK(std::holds_alternative<packed_instance>(read_answer(early)));
+    none_left.reset();
+    CHECK(std::holds_alternative<packed_instance>(read_answer(late)));
 }
 
 TEST_CASE("info_listener: it ends with its server") {

@@ -6,10 +6,10 @@
 #include "actors/instance/info_stream.hpp"
 #include "actors/instance/rank_info_server.hpp"
 #include "actors/instance/timed_socket.hpp"
-#include "messages/trace/log.hpp"
 #include "messages/wire/codec.hpp"
 #include "tests/support/caf_setup.hpp"
 #include "tests/support/contains.hpp"
+#include "tests/support/kept_log.hpp"
 #include "tests/support/sample_ranks.hpp"
 #include "tests/support/secret_file.hpp"
 
@@ -17,12 +17,9 @@
 #include <caf/actor_system_config.hpp>
 #include <caf/scoped_actor.hpp>
 #include <doctest/doctest.h>
-#include <spdlog/sinks/base_sink.h>
 
-#include <condition_variable>
 #include <filesystem>
 #include <list>
-#include <mutex>
 #include <string>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -32,37 +29,6 @@ using namespace kvferry::testing;
 using namespace std::chrono_literals;
 
 namespace {
-
-/// Keeps what is logged; waits for a line.
-class kept_log final : public spdlog::sinks::base_sink<std::mutex> {
-public:
-    kept_log() : before_(logger().clone("kvferry")) {}
-
-    bool has(const std::string& text) {
-        std::unique_lock lock{lines_mutex_};
-        return changed_.wait_for(lock, 20s, [&] { return contains(lines_, text); });
-    }
-    std::shared_ptr<spdlog::logger> before() const { return before_; }
-
-private:
-    void sink_it_(const spdlog::details::log_msg& line) override {
-        std::lock_guard lock{lines_mutex_};
-        lines_.append(line.payload.data(), line.payload.size()).append("\n");
-        changed_.notify_all();
-    }
-    void flush_() override {}
-
-    std::shared_ptr<spdlog::logger> before_;
-    std::mutex lines_mutex_;
-    std::condition_variable changed_;
-    std::string lines_;
-};
-
-struct logged {
-    std::shared_ptr<kept_log> kept = std::make_shared<kept_log>();
-    logged() { set_logger(std::make_shared<spdlog::logger>("test", kept)); } // while no thread logs
-    ~logged() { set_logger(kept->before()); }
-};
 
 security_ptr with_secret(const std::string& lines) {
     auto made = security::make({.secret = lines});
@@ -80,7 +46,7 @@ struct door {
     struct configuration : caf::actor_system_config {
         configuration() { configure(*this); }
     };
-    logged log;
+    kept_log log{spdlog::level::info};
     configuration config;
     caf::actor_system system{config};
     limits bounds;
@@ -180,7 +146,7 @@ TEST_CASE(
     CHECK(code_of(wrong) == errc::foreign_peer);
     CHECK(contains(text_of(wrong), "does not accept the deployment secret"));
     CHECK(contains(text_of(wrong), to_string(d.endpoint)));
-    CHECK(d.log.kept->has("shows another deployment secret"));
+    CHECK(d.log.has("shows another deployment secret"));
 
     const auto none = d.fetch(security::of_this_user());
     CHECK(code_of(none) == errc::foreign_peer);
@@ -229,7 +195,7 @@ TEST_CASE("info strangers: a fake instance without the secret is not believed") 
     const auto asked = fake.fetch(with_secret(secret_one));
     CHECK(code_of(asked) == errc::foreign_peer);
     CHECK(contains(text_of(asked), "the other side has no deployment secret"));
-    CHECK(fake.log.kept->has("the other side has a deployment secret or certificates"));
+    CHECK(fake.log.has("the other side has a deployment secret or certificates"));
     door other{with_secret(secret_two)};
     CHECK(code_of(other.fetch(with_secret(secret_one))) == errc::foreign_peer);
 }
