@@ -21,6 +21,7 @@
 #include "transport/loopback/loopback_host_link.hpp"
 #include "transport/planner/layout/topology.hpp"
 #include "transport/same_host/machine_id.hpp"
+#include "transport/tcp/tcp_wire.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -74,8 +75,8 @@ std::size_t worker::parts::tcp_threads() const {
     if (options.tcp_threads != 0)
         return options.tcp_threads;
     const auto threads = copy_threads(options);
-    const bool encrypt = secured && secured->needs_proof() && !options.security.plain_bulk;
-    return threads > 1 && encrypt ? 2 * threads : threads;
+    const tcp_options how{.secured = secured, .plain_bulk = options.security.plain_bulk};
+    return threads > 1 && how.encrypts() ? 2 * threads : threads;
 }
 
 /// Counts the steps, and makes one of them fail when a test wants it to.
